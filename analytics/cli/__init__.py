@@ -1,0 +1,1 @@
+"""Command line of the service; thin wrappers around the package."""

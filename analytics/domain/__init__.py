@@ -1,0 +1,1 @@
+"""Plain types and pure functions: occupancy, matching, metrics. No input or output here."""

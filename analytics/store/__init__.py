@@ -1,0 +1,1 @@
+"""Where counts, master data and the timetable are kept: one Protocol, two implementations."""

@@ -1,0 +1,1 @@
+"""The HTTP side of the service: the composition root, the API and the portal."""

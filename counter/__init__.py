@@ -1,0 +1,1 @@
+"""The SDK: frame source, detector, tracker, lines and zones, counting, health, schedule, agent, offline benchmark."""

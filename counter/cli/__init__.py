@@ -1,0 +1,1 @@
+"""Command line of the sensor side; thin wrappers around the SDK."""

@@ -1,0 +1,1 @@
+"""The booking contract and one module per scheduling system. Imports nothing else of Headroom."""
