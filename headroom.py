@@ -70,7 +70,9 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             missing = error.name or str(error)
             if missing.split(".")[0] in {"counter", "models", "uplink", "analytics", "timetable_adapters"}:
-                raise click.ClickException(f"'{cmd_name}' is not part of this version ({missing} is missing)") from error
+                raise click.ClickException(
+                    f"'{cmd_name}' is not part of this version ({missing} is missing)"
+                ) from error
             raise click.ClickException(f"'{cmd_name}' needs the package {missing!r}; {hint or 'install it'}") from error
         assert isinstance(command, click.Command)
         return command

@@ -88,7 +88,7 @@ class AdapterError(Exception):
 
 
 class ConfigurationError(AdapterError):
-    """Trying again will not help: an address, a token or a setting has to change first (401, 403, 404, a login page)."""
+    """Trying again will not help: an address, a token or a setting has to change first."""
 
 
 class TemporaryError(AdapterError):
@@ -142,7 +142,7 @@ class PrivacyPolicy:
 
 
 def _names(person: str, text: str) -> bool:
-    """Whether ``text`` holds the person: the whole name, the mail address or its local part, or any longer name part."""
+    """Whether ``text`` holds the person: the whole name, the mail address, or any longer part of either."""
     folded = text.casefold()
     local = person.split("@")[0]
     parts = {person, local, *re.split(r"[\s,.;_@<>()-]+", local)}
@@ -160,9 +160,7 @@ class AdapterSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     time_zone: str = Field("Europe/Amsterdam", title="Time zone", description="Zone of times that name none.")
-    building: str = Field(
-        "", title="Building", description="Building for rooms of which the system names none."
-    )
+    building: str = Field("", title="Building", description="Building for rooms of which the system names none.")
 
     @field_validator("time_zone")
     @classmethod
@@ -202,17 +200,13 @@ class Adapter(ABC, Generic[SettingsT]):
         self.policy = policy or PrivacyPolicy()
 
     @classmethod
-    def from_mapping(
-        cls, source: str, values: dict[str, object], policy: PrivacyPolicy | None = None
-    ) -> Self:
+    def from_mapping(cls, source: str, values: dict[str, object], policy: PrivacyPolicy | None = None) -> Self:
         """Build the adapter from untyped settings; a wrong one raises ``ConfigurationError`` naming the field."""
         try:
             settings = cls.Settings.model_validate(values)
         except ValidationError as error:
             # Never the value: it may be the token that was pasted into the wrong field.
-            faults = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
-            )
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
             raise ConfigurationError(f"{cls.name}: {faults}") from None
         return cls(source, settings, policy)  # type: ignore[arg-type]
 
