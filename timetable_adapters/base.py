@@ -254,7 +254,8 @@ class Adapter(ABC, Generic[SettingsT]):
         try:
             return Booking(
                 source=self.source,
-                source_id=str(source_id),
+                # One reservation may hold several rooms; each is a booking of its own.
+                source_id=f"{source_id}@{room_ref}",
                 version=str(version or "")[:128],
                 room_ref=str(room_ref)[:256],
                 building=str(building or self.settings.building)[:256],
