@@ -1,4 +1,4 @@
-"""Files that hold secrets: mode 0600 in a folder of mode 0700, written whole or not at all, refused when others can read.
+"""Files that hold secrets: mode 0600 in a folder of mode 0700, written whole or not at all, refused otherwise.
 
 systemd credentials come first: where ``$CREDENTIALS_DIRECTORY`` holds a file of the asked name, that one is read.
 """

@@ -74,7 +74,7 @@ class SensorKey:
         Raises:
             KeyFileError: not a key. The text of the error holds nothing of the input.
         """
-        ((generation, secret),) = _parse(text, "sensor key", most=1).items()
+        ((generation, secret),) = parse_key_lines(text, "sensor key", most=1).items()
         return cls(sensor_id, generation, secret)
 
 
@@ -136,7 +136,7 @@ class MasterKeyRing:
         Raises:
             KeyFileError: missing, open to others, or not a key ring.
         """
-        return cls(_parse(find_secret(name, folder), name, most=64))
+        return cls(parse_key_lines(find_secret(name, folder), name, most=64))
 
     def save(self, folder: Path, name: str = MASTER_KEY_FILE) -> None:
         """Write the ring with mode 0600, whole or not at all."""
@@ -172,7 +172,12 @@ def _next_aad(old: SensorKey, generation: int) -> bytes:
     return f"{old.sensor_id} {old.generation} {generation}".encode()
 
 
-def _parse(text: bytes, what: str, most: int) -> dict[int, bytes]:
+def parse_key_lines(text: bytes, what: str, most: int) -> dict[int, bytes]:
+    """Read lines of ``GENERATION BASE64``, at most `most`.
+
+    Raises:
+        KeyFileError: anything else. The text of the error holds nothing of the input.
+    """
     keys: dict[int, bytes] = {}
     lines = text.decode("ascii", "replace").strip().split("\n")
     for number, line in enumerate(lines, 1):
