@@ -1,0 +1,21 @@
+"""Where frames come from. A frame lives in memory only, and its buffer is written over by the next one."""
+
+from counter.sources.base import FrameSource, SourceError, TimedFrame, public_name
+from counter.sources.live import Capture, LiveSettings, LiveSource
+from counter.sources.opening import Paced, open_source
+from counter.sources.recorded import ArraySource, ImageFolder, VideoFile
+
+__all__ = [
+    "ArraySource",
+    "Capture",
+    "FrameSource",
+    "ImageFolder",
+    "LiveSettings",
+    "LiveSource",
+    "Paced",
+    "SourceError",
+    "TimedFrame",
+    "VideoFile",
+    "open_source",
+    "public_name",
+]
