@@ -332,7 +332,7 @@ _USUAL = {
 }  # fmt: skip
 
 
-def recipe_for_file(path: Path, mode: Mode) -> tuple[str, Recipe, Size]:
+def recipe_for_file(path: Path, mode: Mode, layout: str | None = None) -> tuple[str, Recipe, Size]:
     """Name, recipe and size for a published file named by path.
 
     A file that the registry knows by its sha256 gets the registry's recipe; another one gets what is usual for its
@@ -341,11 +341,13 @@ def recipe_for_file(path: Path, mode: Mode) -> tuple[str, Recipe, Size]:
     Raises:
         ModelError: damaged, or of no known layout.
     """
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such model file")
     digest = file_sha256(path)
     for name, entry in registry().models.items():
         if entry.sha256 == digest:
             return name, entry.recipe(mode), entry.sizes[mode]
-    layout = layout_of(path, DEFAULT_SIZES[mode])
+    layout = layout or layout_of(path, DEFAULT_SIZES[mode])
     log.warning("%s: read as %s with the usual normalisation; headroom models optimise can set another", path, layout)
     return path.stem, replace(_USUAL[layout], layout=layout), DEFAULT_SIZES[mode]
 
