@@ -79,7 +79,8 @@ class SensorStore(Protocol):
     def update_sensor(self, org_id: str, sensor_id: str, change: Callable[[Sensor], Sensor]) -> Sensor:
         """Read, change, write as one step: ``change`` is pure and may be called again when another writer was faster.
 
-        Raises NotFoundError, AlreadyExistsError (address or key taken) and whatever ``change`` raises (nothing is written).
+        Raises NotFoundError, AlreadyExistsError (address or key taken) and whatever ``change`` raises; then nothing is
+        written.
         """
         ...
 
@@ -156,8 +157,8 @@ class PlanStore(Protocol):
 
         A changed booking gets a new revision, one that vanished a tombstone, one that is the same nothing at all.
         Only bookings that overlap the window (and whose ``room_ref`` is in ``room_refs``, where given) can vanish.
-        Room-days that changed become stale. Raises ValueError for a key twice or another source's booking, StaleWriteError
-        when two pulls of one source met: one of them is stored, whole.
+        Room-days that changed become stale. Raises ValueError for a key twice or another source's booking and
+        StaleWriteError when two pulls of one source met: one of them is stored, whole.
         """
         ...
 

@@ -1,0 +1,107 @@
+"""What both stores do with buckets of counts once they have read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from analytics.domain.model import CountOutcome, DayRollup, FloatArray, RollupTable, SlotArray
+from analytics.store import packing
+from analytics.store.base import OUTCOMES
+from analytics.store.documents import day_number, day_of, days_in_month, divmod_month, month_number, to_ms
+
+_LONGEST = 3600  # seconds a record can span: it may have begun on the day before
+
+
+def in_order(
+    grouped: Mapping[str, tuple[SlotArray, npt.NDArray[np.int64]]],
+    codes: Mapping[str, npt.NDArray[np.uint8]],
+    n: int,
+) -> list[CountOutcome]:
+    """Outcomes by sensor back in the order in which the records came."""
+    outcomes = np.empty(n, dtype=np.uint8)
+    for sensor, (_, places) in grouped.items():
+        outcomes[places] = codes[sensor]
+    return [OUTCOMES[code] for code in outcomes]
+
+
+def days_of(start: datetime, end: datetime) -> tuple[int, int]:
+    """First and last UTC day whose buckets can overlap ``[start, end)``."""
+    first = (to_ms(start) // 1000 - _LONGEST) // packing.SECONDS_PER_DAY
+    return first, (to_ms(end) - 1) // 1000 // packing.SECONDS_PER_DAY
+
+
+def joined(
+    rows: Iterable[tuple[str, bytes]], sensor_ids: Collection[str], start: datetime, end: datetime
+) -> dict[str, SlotArray]:
+    """Buckets, sorted by sensor and day, as one array a sensor, cut to what overlaps ``[start, end)``."""
+    pieces: dict[str, list[SlotArray]] = {sensor: [] for sensor in sensor_ids}
+    for sensor, data in rows:
+        pieces[sensor].append(packing.unpack_slots(data))
+    first, last = start.timestamp(), end.timestamp()
+    result: dict[str, SlotArray] = {}
+    for sensor, parts in pieces.items():
+        slots = np.concatenate(parts) if parts else packing.empty_slots()
+        inside = (slots["start"] < last) & (slots["start"] + slots["seconds"] > first)
+        result[sensor] = slots if inside.all() else slots[inside]
+    return result
+
+
+def by_month(rollups: Collection[DayRollup]) -> dict[tuple[str, str, int], dict[str, dict[int, FloatArray]]]:
+    """(room, definition, month) to measure to day of the month (0 to 30) to values, shape (k,)."""
+    months: dict[tuple[str, str, int], dict[str, dict[int, FloatArray]]] = {}
+    for rollup in rollups:
+        month = months.setdefault((rollup.room_id, rollup.definition, month_number(rollup.day)), {})
+        for measure, values in rollup.measures.items():
+            array = np.asarray(values, dtype=np.float64)
+            if array.ndim != 1 or not len(array):
+                raise ValueError(f"measure {measure!r} of room {rollup.room_id!r} has shape {array.shape}, not (k,)")
+            month.setdefault(measure, {})[rollup.day.day - 1] = array
+    return months
+
+
+def table(
+    rows: Iterable[tuple[str, int, str, bytes]],
+    room_ids: Sequence[str],
+    start: date,
+    end: date,
+    definition: str,
+    measures: Sequence[str],
+) -> RollupTable:
+    """(room, month, measure, packed month) rows as arrays of shape (rooms, days, k)."""
+    n_days = max((end - start).days, 0)
+    first = day_number(start)
+    place = {room: index for index, room in enumerate(room_ids)}
+    spans: dict[int, tuple[int, int, int, int]] = {}
+    arrays: dict[str, FloatArray] = {}
+    for room, month, measure, data in rows:
+        values = packing.unpack_month(data)
+        if month not in spans:
+            spans[month] = _span(month, first, n_days)
+        low, high, offset, _ = spans[month]
+        array = arrays.get(measure)
+        if array is None:
+            array = arrays[measure] = np.full((len(room_ids), n_days, values.shape[1]), np.nan)
+        if values.shape[1] == array.shape[2] and high > low:
+            array[place[room], low:high] = values[offset : offset + high - low]
+    for measure in measures:
+        if measure not in arrays:
+            arrays[measure] = np.full((len(room_ids), n_days, 24), np.nan)
+    days = tuple(day_of(first + index) for index in range(n_days))
+    return RollupTable(tuple(room_ids), days, definition, arrays)
+
+
+def _span(month: int, first: int, n_days: int) -> tuple[int, int, int, int]:
+    """Where a month lies in the table: first and one past the last day index, and the day of the month at the first."""
+    year, number = divmod_month(month)
+    begin = day_number(date(year, number, 1)) - first
+    low, high = max(begin, 0), min(begin + days_in_month(month), n_days)
+    return low, high, low - begin, high - low
+
+
+def months_between(start: date, end: date) -> tuple[int, int]:
+    """First and last month number of the days ``[start, end)``."""
+    return month_number(start), month_number(day_of(day_number(end) - 1))
