@@ -8,12 +8,13 @@ not allow is dropped before a ``Booking`` exists.
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -26,7 +27,24 @@ from pydantic import (
     model_validator,
 )
 
+from .errors import AdapterError, ConfigurationError, ProtocolError, TemporaryError
+from .http import Auth, HttpClient, Limits
+
 MAX_TITLE = 500
+
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "AdapterSettings",
+    "Booking",
+    "BookingStatus",
+    "CheckResult",
+    "ConfigurationError",
+    "PrivacyPolicy",
+    "ProtocolError",
+    "RoomRef",
+    "TemporaryError",
+]
 
 
 class BookingStatus(StrEnum):
@@ -59,6 +77,7 @@ class Booking(BaseModel):
     expected_size: int | None = Field(default=None, ge=0, le=1_000_000)
     booked_by: str | None = Field(default=None, max_length=256, repr=False)
     category: str = Field(default="", max_length=128)
+    series: str = Field(default="", max_length=256, description="Same for all bookings of one recurring event.")
 
     @field_validator("start", "end")
     @classmethod
@@ -81,26 +100,6 @@ class RoomRef(BaseModel):
     name: str = ""
     building: str = ""
     capacity: int | None = None
-
-
-class AdapterError(Exception):
-    """A pull failed. The message is fit for a person to read and holds no secret and no personal data."""
-
-
-class ConfigurationError(AdapterError):
-    """Trying again will not help: an address, a token or a setting has to change first."""
-
-
-class TemporaryError(AdapterError):
-    """The system is down, busy or cut us off. ``retry_after`` is in seconds where the system named a time."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ProtocolError(AdapterError):
-    """The system answered something that is not what its interface promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ class AdapterSettings(BaseModel):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"unknown time zone {value!r}; use a name such as Europe/Amsterdam") from error
+            raise ValueError("unknown time zone; use a name such as Europe/Amsterdam") from error
         return value
 
     @property
@@ -186,6 +185,8 @@ class Adapter(ABC, Generic[SettingsT]):
         source: the customer's name for this source; part of every booking's key.
         settings: an instance of ``Settings``.
         policy: what personal data may pass.
+        sleep: waits between tries; tests inject one that does not.
+        limits: time-outs and bounds of the requests.
     """
 
     name: ClassVar[str]
@@ -194,13 +195,42 @@ class Adapter(ABC, Generic[SettingsT]):
     """Name for people."""
     Settings: ClassVar[type[AdapterSettings]]
 
-    def __init__(self, source: str, settings: SettingsT, policy: PrivacyPolicy | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        settings: SettingsT,
+        policy: PrivacyPolicy | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        limits: Limits | None = None,
+    ) -> None:
         self.source = source
         self.settings = settings
         self.policy = policy or PrivacyPolicy()
+        self._sleep = sleep
+        self._limits = limits
+        self.open()
+
+    def open(self) -> None:
+        """Build the clients; called once, sends nothing."""
+
+    def client(
+        self,
+        base_url: str,
+        auth: Auth | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        secret_path: bool = False,
+    ) -> HttpClient:
+        """A client for one address of this system, with the adapter's patience."""
+        return HttpClient(
+            base_url, auth, headers=headers, secret_path=secret_path, limits=self._limits, sleep=self._sleep
+        )
 
     @classmethod
-    def from_mapping(cls, source: str, values: dict[str, object], policy: PrivacyPolicy | None = None) -> Self:
+    def from_mapping(
+        cls, source: str, values: Mapping[str, object], policy: PrivacyPolicy | None = None, **patience: Any
+    ) -> Self:
         """Build the adapter from untyped settings; a wrong one raises ``ConfigurationError`` naming the field."""
         try:
             settings = cls.Settings.model_validate(values)
@@ -208,7 +238,7 @@ class Adapter(ABC, Generic[SettingsT]):
             # Never the value: it may be the token that was pasted into the wrong field.
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
             raise ConfigurationError(f"{cls.name}: {faults}") from None
-        return cls(source, settings, policy)  # type: ignore[arg-type]
+        return cls(source, settings, policy, **patience)  # type: ignore[arg-type]
 
     @abstractmethod
     def rooms(self) -> list[RoomRef]:
@@ -244,6 +274,7 @@ class Adapter(ABC, Generic[SettingsT]):
         expected_size: object = None,
         booked_by: str | None = None,
         category: object = "",
+        series: object = "",
         people: Iterable[str | None] = (),
     ) -> Booking:
         """The one place where a booking comes into being: applies the policy and bounds what comes from outside.
@@ -266,6 +297,7 @@ class Adapter(ABC, Generic[SettingsT]):
                 expected_size=whole_number(expected_size),
                 booked_by=self.policy.booker(booked_by),
                 category=str(category or "")[:128],
+                series=str(series or "")[:256],
             )
         except ValidationError as error:
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) or e["msg"] for e in error.errors()}))

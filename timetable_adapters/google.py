@@ -26,14 +26,13 @@ from .base import (
     Booking,
     BookingStatus,
     ConfigurationError,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     iso_time,
     local_time,
     overlaps,
 )
-from .http import HttpClient, TokenAuth
+from .http import TokenAuth
 from .mapping import expect_list, expect_mapping, pick
 
 SCOPE = "https://www.googleapis.com/auth/calendar.readonly"
@@ -56,11 +55,11 @@ class GoogleAdapter(Adapter[GoogleSettings]):
     title: ClassVar[str] = "Google Calendar rooms"
     Settings: ClassVar[type[AdapterSettings]] = GoogleSettings
 
-    def __init__(self, source: str, settings: GoogleSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         self._email, self._key = _account(settings.service_account)
-        self.login = HttpClient(settings.token_url)
-        self.http = HttpClient(settings.base_url, TokenAuth(self._token))
+        self.login = self.client(settings.token_url)
+        self.http = self.client(settings.base_url, TokenAuth(self._token))
 
     def rooms(self) -> list[RoomRef]:
         for calendar in self.settings.calendars:
@@ -120,6 +119,7 @@ class GoogleAdapter(Adapter[GoogleSettings]):
             end=self._time(event, "end"),
             status=STATUS.get(str(event.get("status")), BookingStatus.PLANNED),
             booked_by=people[0] if people else None,
+            series=event.get("recurringEventId"),
             people=people,
         )
 

@@ -19,17 +19,16 @@ from .base import (
     AdapterSettings,
     Booking,
     BookingStatus,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     local_time,
     overlaps,
     whole_number,
 )
-from .http import HttpClient, TokenAuth
+from .http import TokenAuth
 from .mapping import expect_list, expect_mapping, moment, pick
 
-FIELDS = "id,subject,start,end,isCancelled,showAs,organizer,attendees,categories,type,changeKey,isAllDay"
+FIELDS = "id,subject,start,end,isCancelled,showAs,organizer,attendees,categories,type,seriesMasterId,changeKey,isAllDay"
 
 
 class GraphSettings(AdapterSettings):
@@ -49,10 +48,10 @@ class GraphAdapter(Adapter[GraphSettings]):
     title: ClassVar[str] = "Microsoft 365 rooms"
     Settings: ClassVar[type[AdapterSettings]] = GraphSettings
 
-    def __init__(self, source: str, settings: GraphSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
-        self.login = HttpClient(settings.login_url)
-        self.http = HttpClient(settings.base_url, TokenAuth(self._token), headers={"Prefer": 'outlook.timezone="UTC"'})
+    def open(self) -> None:
+        settings = self.settings
+        self.login = self.client(settings.login_url)
+        self.http = self.client(settings.base_url, TokenAuth(self._token), headers={"Prefer": 'outlook.timezone="UTC"'})
 
     def _token(self) -> str:
         answer = self.login.json(
@@ -129,6 +128,7 @@ class GraphAdapter(Adapter[GraphSettings]):
             status=BookingStatus.CANCELLED if cancelled else BookingStatus.PLANNED,
             booked_by=people[0] or people[1],
             category=pick(event, "categories.0"),
+            series=event.get("seriesMasterId"),
             # The room itself is an attendee of its own meetings; its name is no personal data.
             people=[person for person in people if person and person.casefold() != room.casefold()],
         )

@@ -23,9 +23,11 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from .base import ConfigurationError, ProtocolError, TemporaryError
+from .errors import ConfigurationError, ProtocolError, TemporaryError
 
 logger = logging.getLogger(__name__)
+# urllib3 logs every path and query at DEBUG; calendar feeds carry their password there.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 Json = Any
 T = TypeVar("T")

@@ -21,13 +21,11 @@ from .base import (
     AdapterSettings,
     Booking,
     BookingStatus,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     local_time,
     overlaps,
 )
-from .http import HttpClient
 
 STATUS = {"CANCELLED": BookingStatus.CANCELLED, "TENTATIVE": BookingStatus.TENTATIVE}
 
@@ -55,10 +53,10 @@ class ICalAdapter(Adapter[ICalSettings]):
     title: ClassVar[str] = "iCalendar feed"
     Settings: ClassVar[type[AdapterSettings]] = ICalSettings
 
-    def __init__(self, source: str, settings: ICalSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         self._clients = {
-            room: HttpClient(url.get_secret_value(), secret_path=True) for room, url in settings.feeds.items()
+            room: self.client(url.get_secret_value(), secret_path=True) for room, url in settings.feeds.items()
         }
 
     def rooms(self) -> list[RoomRef]:
@@ -122,6 +120,7 @@ class ICalAdapter(Adapter[ICalSettings]):
             booked_by=people[0] if people else None,
             category=_first_category(event),
             people=people,
+            series=uid if "RECURRENCE-ID" in event or "RRULE" in event else "",
         )
 
     def _times(self, event: Mapping[str, Any], zone: ZoneInfo) -> tuple[datetime, datetime] | None:

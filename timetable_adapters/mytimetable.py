@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr
 
-from .base import Adapter, AdapterSettings, Booking, PrivacyPolicy, ProtocolError, RoomRef, overlaps
-from .http import HeaderAuth, HttpClient
+from .base import Adapter, AdapterSettings, Booking, ProtocolError, RoomRef, overlaps
+from .http import HeaderAuth
 from .mapping import expect_list, expect_mapping, moment, pick
 
 MAX_EVENTS = 10_000
@@ -36,11 +36,11 @@ class MyTimetableAdapter(Adapter[MyTimetableSettings]):
     title: ClassVar[str] = "MyTimetable"
     Settings: ClassVar[type[AdapterSettings]] = MyTimetableSettings
 
-    def __init__(self, source: str, settings: MyTimetableSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         headers = {"requestedAuth": settings.impersonate} if settings.impersonate else {}
         auth = HeaderAuth("apiToken", settings.token.get_secret_value())
-        self.http = HttpClient(settings.base_url, auth, headers=headers)
+        self.http = self.client(settings.base_url, auth, headers=headers)
 
     def rooms(self) -> list[RoomRef]:
         answer = expect_list(self.http.get_json("api/v0/timetables", {"type": "location"}), "timetables")
@@ -86,5 +86,6 @@ class MyTimetableAdapter(Adapter[MyTimetableSettings]):
             expected_size=sum(sizes) if sizes else None,
             booked_by=staff[0] if staff else None,
             category=pick(event, "eventType.name") or event.get("activityTypeName"),
+            series=module,
             people=staff,
         )

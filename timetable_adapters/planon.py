@@ -1,7 +1,8 @@
 """Planon reservations through its REST interface.
 
-Shapes: the vendor's public help pages on the REST interface (read, execute, the object UsrReservationMeetingRoom, filters,
-date and time as an object, ``records`` in the answer). The customer decides names of objects and the numbers of states.
+Shapes: the vendor's public help pages on the REST interface (read, execute, the object UsrReservationMeetingRoom,
+filters, date and time as an object, ``records`` in the answer). The customer decides the names of objects and the
+numbers of states.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from .base import (
     AdapterSettings,
     Booking,
     BookingStatus,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     days_between,
@@ -25,7 +25,7 @@ from .base import (
     overlaps,
     whole_number,
 )
-from .http import HeaderAuth, HttpClient
+from .http import HeaderAuth
 from .mapping import expect_list, expect_mapping, pick
 
 
@@ -54,10 +54,10 @@ class PlanonAdapter(Adapter[PlanonSettings]):
     title: ClassVar[str] = "Planon"
     Settings: ClassVar[type[AdapterSettings]] = PlanonSettings
 
-    def __init__(self, source: str, settings: PlanonSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         key = settings.auth_prefix + settings.token.get_secret_value()
-        self.http = HttpClient(settings.base_url, HeaderAuth(settings.auth_header, key))
+        self.http = self.client(settings.base_url, HeaderAuth(settings.auth_header, key))
 
     def rooms(self) -> list[RoomRef]:
         s = self.settings

@@ -14,13 +14,12 @@ from .base import (
     AdapterSettings,
     Booking,
     BookingStatus,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     overlaps,
     whole_number,
 )
-from .http import Auth, HeaderAuth, HttpClient, NoAuth
+from .http import Auth, HeaderAuth, NoAuth
 from .mapping import TimeFormat, expect_list, moment, pick
 
 MAX_PAGES = 10_000
@@ -87,12 +86,12 @@ class RestAdapter(Adapter[RestSettings]):
     title: ClassVar[str] = "REST interface (JSON)"
     Settings: ClassVar[type[AdapterSettings]] = RestSettings
 
-    def __init__(self, source: str, settings: RestSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         auth: Auth = NoAuth()
         if settings.token is not None:
             auth = HeaderAuth(settings.auth_header, settings.auth_prefix + settings.token.get_secret_value())
-        self.http = HttpClient(settings.base_url, auth)
+        self.http = self.client(settings.base_url, auth)
 
     def rooms(self) -> list[RoomRef]:
         s = self.settings

@@ -20,7 +20,6 @@ from .base import (
     Booking,
     BookingStatus,
     ConfigurationError,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     TemporaryError,
@@ -84,13 +83,13 @@ class TabularAdapter(Adapter[TabularSettings]):
     title: ClassVar[str] = "CSV or TSV table"
     Settings: ClassVar[type[AdapterSettings]] = TabularSettings
 
-    def __init__(self, source: str, settings: TabularSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         self.http: HttpClient | None = None
         if "://" in settings.location:
             token = settings.token.get_secret_value() if settings.token else ""
             auth = HeaderAuth("Authorization", f"Bearer {token}") if token else NoAuth()
-            self.http = HttpClient(settings.location, auth)
+            self.http = self.client(settings.location, auth)
 
     def rooms(self) -> list[RoomRef]:
         seen = {booking.room_ref: booking.building for booking in self._bookings()}
@@ -150,6 +149,8 @@ class TabularAdapter(Adapter[TabularSettings]):
 
         if None in row:
             raise ProtocolError(f"line {line}: more cells than columns; is a separator inside an unquoted text?")
+        if None in row.values():
+            raise ProtocolError(f"line {line}: fewer cells than columns; is the file whole?")
         room = cell(settings.room)
         if not room:
             raise ProtocolError(f"line {line}: the column {settings.room!r} is empty")

@@ -1,8 +1,8 @@
 """TimeEdit's REST interface.
 
 Shapes: the vendor's public pages (getting started, reservations/find, cancellations/find, objects) and public code that
-calls it: an API key is exchanged for a bearer token, FIND calls answer ``{"totalResults", "results"}``, cancellations are
-a call of their own. Types and fields of objects are the customer's, so their names are settings.
+calls it: an API key is exchanged for a bearer token, FIND calls answer ``{"totalResults", "results"}``,
+cancellations are a call of their own. Types and fields of objects are the customer's, so their names are settings.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from .base import (
     AdapterSettings,
     Booking,
     BookingStatus,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     iso_time,
     overlaps,
     whole_number,
 )
-from .http import HeaderAuth, HttpClient, TokenAuth
+from .http import HeaderAuth, TokenAuth
 from .mapping import expect_list, expect_mapping, pick
 
 PAGE = 1000
@@ -58,12 +57,12 @@ class TimeEditAdapter(Adapter[TimeEditSettings]):
     title: ClassVar[str] = "TimeEdit"
     Settings: ClassVar[type[AdapterSettings]] = TimeEditSettings
 
-    def __init__(self, source: str, settings: TimeEditSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
+    def open(self) -> None:
+        settings = self.settings
         region = {"X-Region": settings.region}
         key = HeaderAuth("Authorization", f"Api-Key {settings.api_key.get_secret_value()}")
-        self.login = HttpClient(settings.base_url, key, headers=region)
-        self.http = HttpClient(settings.base_url, TokenAuth(self._token), headers=region)
+        self.login = self.client(settings.base_url, key, headers=region)
+        self.http = self.client(settings.base_url, TokenAuth(self._token), headers=region)
 
     def _token(self) -> str:
         path = f"organizations/{self.settings.organization}/api-keys/authenticate"

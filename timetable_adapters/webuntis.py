@@ -23,13 +23,11 @@ from .base import (
     Booking,
     BookingStatus,
     ConfigurationError,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     days_between,
     overlaps,
 )
-from .http import HttpClient
 from .mapping import compact_time, expect_list, expect_mapping, pick
 
 ROOM = 4
@@ -64,9 +62,9 @@ class WebUntisAdapter(Adapter[WebUntisSettings]):
     title: ClassVar[str] = "WebUntis"
     Settings: ClassVar[type[AdapterSettings]] = WebUntisSettings
 
-    def __init__(self, source: str, settings: WebUntisSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
-        self.http = HttpClient(settings.base_url)
+    def open(self) -> None:
+        settings = self.settings
+        self.http = self.client(settings.base_url)
         self._ids = itertools.count(1)
 
     def rooms(self) -> list[RoomRef]:

@@ -19,13 +19,12 @@ from .base import (
     Booking,
     BookingStatus,
     ConfigurationError,
-    PrivacyPolicy,
     ProtocolError,
     RoomRef,
     overlaps,
     whole_number,
 )
-from .http import HeaderAuth, HttpClient
+from .http import HeaderAuth
 from .mapping import expect_list, expect_mapping, moment, pick
 
 FIELDS = (
@@ -50,9 +49,9 @@ class ZermeloAdapter(Adapter[ZermeloSettings]):
     title: ClassVar[str] = "Zermelo"
     Settings: ClassVar[type[AdapterSettings]] = ZermeloSettings
 
-    def __init__(self, source: str, settings: ZermeloSettings, policy: PrivacyPolicy | None = None) -> None:
-        super().__init__(source, settings, policy)
-        self.http = HttpClient(
+    def open(self) -> None:
+        settings = self.settings
+        self.http = self.client(
             settings.base_url, HeaderAuth("Authorization", f"Bearer {settings.token.get_secret_value()}")
         )
 
