@@ -7,7 +7,7 @@ restored disk image can bring the same key and nonce together again.
 
 Header, 256 bytes::
 
-    magic 8 | segment id 16 | seal key id 8 | ephemeral public key 32 | sensor id 64, zero padded | sealed key 48 | 0 | CRC-32 4
+    magic 8 | segment id 16 | seal key id 8 | ephemeral public key 32 | sensor id 64 | sealed key 48 | zeros | CRC-32 4
 
 Frame, 64 bytes, whatever is in it: its length does not tell how many people there were::
 
