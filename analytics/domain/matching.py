@@ -9,6 +9,7 @@ peak is too high at changeovers, the mean too low when people come late; both ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 from analytics.domain.plan import Clusters, MatchRules, Plan, clusters, own_windows
 from analytics.domain.time import BoolArray, FloatArray, IntArray
+
+FloatMinutes = npt.NDArray[np.float64]
 
 _FILL_MINUTES = 5
 """A single lost message is no end of an event: presence carries over holes up to this long."""
@@ -68,7 +71,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Matches:
-    """Results a booking, arrays of shape (bookings,) in the order of the plan. NaN and -1 are unknown.
+    """Results a booking, arrays of shape (bookings,) in the order of the plan. NaN is unknown.
 
     Attributes:
         outcome: ``Outcome`` values, int8.
@@ -100,8 +103,8 @@ class Matches:
     coverage: FloatArray
     first_half: FloatArray = field(repr=False)
     run: FloatArray = field(repr=False)
-    begin: IntArray
-    finish: IntArray
+    begin: FloatMinutes
+    finish: FloatMinutes
     release: FloatArray
 
     def reasons(self, i: int) -> tuple[Reason, ...]:
@@ -125,17 +128,19 @@ class Matches:
         sustained = float(min(rules.sustained, max((end - start) // 3, 1)))
         if flags & Flag.NO_SHOW:
             return (Reason("longest_presence_minutes", float(self.run[i]), sustained, *own),)
-        begin, finish = int(self.begin[i]), int(self.finish[i])
+        begin, finish = float(self.begin[i]), float(self.finish[i])
         due, until = start + rules.start_offset, end - rules.end_offset
         if flags & Flag.OVER_CAPACITY:
             most = capacity + max(rules.over_people, rules.over_share * capacity)
             found.append(Reason("attendance_above_capacity", float(self.attendance[i]), most, start, end))
         if flags & Flag.OVERRUN:
-            found.append(Reason("minutes_past_the_end", float(finish - end), float(rules.overrun), end, finish))
+            found.append(Reason("minutes_past_the_end", finish - end, float(rules.overrun), end, math.ceil(finish)))
         if flags & Flag.EARLY_END:
-            found.append(Reason("minutes_before_the_end", float(until - finish), float(rules.early), finish, until))
+            found.append(
+                Reason("minutes_before_the_end", until - finish, float(rules.early), math.floor(finish), until)
+            )
         if flags & Flag.LATE_START:
-            found.append(Reason("minutes_after_the_start", float(begin - due), float(rules.late), due, begin))
+            found.append(Reason("minutes_after_the_start", begin - due, float(rules.late), due, math.ceil(begin)))
         found.append(Reason("longest_presence_minutes", float(self.run[i]), sustained, *own))
         return tuple(found)
 
@@ -179,7 +184,7 @@ class _Judged:
     outcome: npt.NDArray[np.int8]
     flags: npt.NDArray[np.int16]
     numbers: npt.NDArray[np.float32]  # (clusters, len(_NUMBERS))
-    times: IntArray  # (clusters, 3): begin, finish, end of its own minutes with an overrun
+    times: FloatMinutes  # (clusters, 3): begin, finish, end of its own minutes with an overrun
 
 
 _NUMBERS = (
@@ -202,7 +207,7 @@ def _judge(
         np.zeros(count, dtype=np.int8),
         np.zeros(count, dtype=np.int16),
         np.full((count, len(_NUMBERS)), np.nan, dtype=np.float32),
-        np.full((count, 3), -1, dtype=np.int64),
+        np.full((count, 3), np.nan),
     )
     # People who stay are followed into time that is nobody else's.
     horizon = np.maximum(own_end, found.end + rules.overrun_horizon)
@@ -309,13 +314,12 @@ def _judge_rows(window: _Window, rows: IntArray, found: Clusters, rules: MatchRu
     came = known & ~no_show
 
     half = np.maximum(rules.min_people, rules.dip * np.nan_to_num(attendance))
-    begin, finish = _held_between(window.filled >= half[:, None], minute, rules.min_run)
-    begin = np.where(came & (begin >= 0), begin, -1)
-    finish = np.where(came & (finish >= 0), finish, -1)
+    begin, finish = _held_between(window.filled, half, minute, end, rules.min_run)
+    begin[~came] = finish[~came] = np.nan
     due, until = start + rules.start_offset, end - rules.end_offset
-    late = (begin >= 0) & (begin - due > rules.late) & _measured(valid, minute, due, begin, rules)
-    early = (finish >= 0) & (until - finish > rules.early) & _measured(valid, minute, finish, until, rules)
-    overrun = (finish >= 0) & (finish - end > rules.overrun)
+    late = (begin - due > rules.late) & _measured(valid, minute, due, begin, rules)
+    early = (until - finish > rules.early) & _measured(valid, minute, finish, until, rules)
+    overrun = finish - end > rules.overrun
     capacity = found.capacity[rows]
     with np.errstate(invalid="ignore"):
         over = came & (attendance > capacity + np.maximum(rules.over_people, rules.over_share * capacity))
@@ -355,7 +359,7 @@ def _judge_rows(window: _Window, rows: IntArray, found: Clusters, rules: MatchRu
     out[:, column["release"]] = release
     result.numbers[rows] = out
     result.times[rows, 0], result.times[rows, 1] = begin, finish
-    result.times[rows, 2] = np.where(overrun, finish, -1)
+    result.times[rows, 2] = np.where(overrun, finish, np.nan)
 
 
 def _plateau(
@@ -407,21 +411,44 @@ def _longest_run(mask: BoolArray) -> IntArray:
     return longest
 
 
-def _held_between(above: BoolArray, minute: IntArray, run: int) -> tuple[IntArray, IntArray]:
-    """Begin of the first and end of the last stretch of ``run`` minutes in each row; -1 where there is none."""
+def _held_between(
+    n: npt.NDArray[np.float32], half: FloatArray, minute: IntArray, end: IntArray, run: int
+) -> tuple[FloatMinutes, FloatMinutes]:
+    """When each row first has ``half`` of its people for ``run`` minutes, and when it last does; NaN for never.
+
+    A value stands for the middle of its minute, so the moment is interpolated between two of them. Past the end of
+    the booking only those count who stayed on: a room that emptied and fills again has other people.
+    """
+    above = n >= half[:, None]
+    away = ~above & (minute >= end[:, None])
+    above &= ~np.logical_or.accumulate(away, axis=1)
     sustained = above.copy()  # True at the first minute of `run` minutes
     for shift in range(1, run):
         sustained[:, :-shift] &= above[:, shift:]
         sustained[:, -shift:] = False
     some = sustained.any(axis=1)
     first = sustained.argmax(axis=1)
-    last = sustained.shape[1] - 1 - sustained[:, ::-1].argmax(axis=1) + run
-    begin = np.where(some, minute[:, 0] + first, -1)
-    finish = np.where(some, minute[:, 0] + last, -1)
+    last = sustained.shape[1] - 1 - sustained[:, ::-1].argmax(axis=1) + run - 1
+    row = np.arange(n.shape[0])
+    origin = minute[:, 0].astype(np.float64)
+
+    def moment(inside: IntArray, outside: IntArray) -> FloatMinutes:
+        """Where the line from the last minute outside to the first inside crosses ``half``."""
+        on_matrix = (outside >= 0) & (outside < n.shape[1])
+        neighbour = n[row, np.clip(outside, 0, n.shape[1] - 1)]
+        rise = n[row, inside] - neighbour
+        share = np.divide(half - neighbour, rise, out=np.full(row.size, 0.5), where=on_matrix & (rise > 0))
+        at: FloatMinutes = origin + outside + 0.5 + (inside - outside) * np.clip(share, 0, 1)
+        return at
+
+    begin = np.where(some, moment(first, first - 1), np.nan)
+    finish = np.where(some, moment(np.minimum(last, n.shape[1] - 1), last + 1), np.nan)
     return begin, finish
 
 
-def _measured(valid: BoolArray, minute: IntArray, start: IntArray, end: IntArray, rules: MatchRules) -> BoolArray:
+def _measured(
+    valid: BoolArray, minute: IntArray, start: FloatMinutes | IntArray, end: FloatMinutes | IntArray, rules: MatchRules
+) -> BoolArray:
     """Whether enough of ``[start, end)`` was measured to say that nobody was there."""
     span = (minute >= start[:, None]) & (minute < end[:, None])
     enough: BoolArray = (span & valid).sum(axis=1) >= rules.min_coverage * span.sum(axis=1)
@@ -438,7 +465,7 @@ def _spread(
     if found.start.size == 0:
         at = np.zeros(0, dtype=np.int64)
     numbers = np.full((plan.size, len(_NUMBERS)), np.nan, dtype=np.float32)
-    times = np.full((plan.size, 3), -1, dtype=np.int64)
+    times = np.full((plan.size, 3), np.nan)
     outcome = np.full(plan.size, Outcome.UNKNOWN, dtype=np.int8)
     flags = np.full(plan.size, int(Flag.NO_LENGTH), dtype=np.int16)
     if has.any():
@@ -447,7 +474,7 @@ def _spread(
     columns = {name: numbers[:, i] for i, name in enumerate(_NUMBERS)}
     columns["confidence"] = np.nan_to_num(columns["confidence"])
     columns["coverage"] = np.nan_to_num(columns["coverage"])
-    own_end = np.maximum(own_end, judged.times[:, 2])
+    own_end = np.fmax(own_end, np.ceil(judged.times[:, 2])).astype(np.int64)
     return Matches(
         plan=plan, rules=rules, clusters=found, own_begin=own_begin, own_end=own_end, cluster=of,
         outcome=outcome, flags=flags, begin=times[:, 0], finish=times[:, 1], **columns,
