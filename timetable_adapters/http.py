@@ -99,8 +99,8 @@ class Auth(ABC):
     def apply(self, headers: dict[str, str]) -> None:
         """Put the proof into ``headers``. May ask the system for a token first."""
 
-    def renew(self) -> bool:
-        """Drop what was refused and get a new one; False when there is nothing to renew."""
+    def renew(self, refused: Mapping[str, str]) -> bool:
+        """Drop the proof in the headers that were ``refused``; False when there is nothing to renew."""
         return False
 
 
@@ -143,9 +143,11 @@ class TokenAuth(Auth):
                 self._token = self._fetch()
             headers["Authorization"] = self._prefix + self._token
 
-    def renew(self) -> bool:
+    def renew(self, refused: Mapping[str, str]) -> bool:
         with self._lock:
-            self._token = None
+            # Another thread may have renewed it while this request was under way.
+            if self._token is not None and refused.get("Authorization") == self._prefix + self._token:
+                self._token = None
         return True
 
 
@@ -268,7 +270,7 @@ class HttpClient:
                         return decode(answer)
                     except _GarbledError as error:
                         problem = ProtocolError(f"{where}: {error}")
-                elif action is Action.RENEW and not renewed and self._auth.renew():
+                elif action is Action.RENEW and not renewed and self._auth.renew(answer.sent):
                     # Not one of the tries: a token may run out at any page of a long pull.
                     renewed = True
                     attempt -= 1
@@ -315,7 +317,7 @@ class HttpClient:
                     stream=True,
                 ) as response:
                     body = _read(response, self.limits.max_bytes)
-                    return _Answer(response.status_code, response.headers, body, response.encoding)
+                    return _Answer(response.status_code, response.headers, body, sent)
             except requests.exceptions.SSLError as error:
                 # Trying again does not mend a certificate.
                 raise ConfigurationError(f"{_host(self.base_url)}: its certificate could not be verified") from error
@@ -331,7 +333,7 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    encoding: str | None
+    sent: Mapping[str, str] = field(repr=False)
 
 
 class _UnreachableError(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from tests.timetable_adapters.conformance import AdapterConformance
 from tests.timetable_adapters.fake import (
     CANARY,
@@ -19,6 +21,8 @@ from tests.timetable_adapters.fake import (
     running,
     status,
 )
+from timetable_adapters.base import ProtocolError
+from timetable_adapters.graph import GraphAdapter
 
 
 class Graph(FakeSystem):
@@ -93,10 +97,6 @@ class TestGraph(AdapterConformance):
         assert server.system.logins == 2  # type: ignore[attr-defined]
 
     def test_a_next_link_to_another_host_is_refused(self, server: FakeServer) -> None:
-        import pytest
-
-        from timetable_adapters.base import ProtocolError
-
         link = {"value": [], "@odata.nextLink": "https://elsewhere.example/v1.0/next"}
         server.fail(lambda *_: Reply.json(link))
         with pytest.raises(ProtocolError, match="another host"):
@@ -104,8 +104,6 @@ class TestGraph(AdapterConformance):
 
 
 def test_free_time_is_no_use_and_capacity_may_be_text() -> None:
-    from timetable_adapters.graph import GraphAdapter
-
     system = Graph()
     original = system._event
     system._event = lambda event: {**original(event), "showAs": "free"}  # type: ignore[method-assign]
