@@ -86,7 +86,9 @@ class FrameResult:
         utc: wall clock of the frame, or None where the source has none (a video file).
         tracks: confirmed tracks, hidden ones included.
         tentative: tracks that are not people yet; they never count.
-        presence: people per zone name; ``""`` is the whole view.
+        presence: people seen now, or hidden briefly, per zone name; ``""`` is the whole view.
+        occupancy: people believed to be inside, where there is a line: crossings and what is seen, held against each
+            other (:mod:`counter.occupancy`). None without a line.
         inferred: False when the frame was skipped because nothing had moved.
     """
 
@@ -97,5 +99,6 @@ class FrameResult:
     crossings: tuple[Crossing, ...]
     presence: Mapping[str, int]
     utc: datetime | None = None
+    occupancy: int | None = None
     inferred: bool = True
     stage_ms: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,420 @@
+"""From detections to tracks: two-stage association in the line of ByteTrack and OC-SORT, in seconds.
+
+Strong detections are matched first, weak ones may only support people who are known already (Zhang et al., *ByteTrack*,
+ECCV 2022). Tentative and confirmed tracks live in two collections; only confirmed ones ever count. No appearance is
+computed: a track is a place, a size and a velocity, nothing that could tell one person from another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counter import motion
+from counter.association import area, assign, intersection, iou
+from counter.motion import Array, MotionState
+from counter.types import Detections, Track
+
+HOME_SECONDS = 2.0
+EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
+_FORBIDDEN = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """How the tracker decides. Times in seconds, scores 0 to 1.
+
+    Attributes:
+        threshold: score from which a detection may begin a track. Lower finds more people and more ghosts.
+        low_threshold: score from which a detection may continue a track.
+        confirm_seconds: how long a track stays tentative. Longer keeps ghosts out, and misses people who are in view
+            for a moment only.
+        confirm_hits: detections that a track needs as well, the first included: what counts at low frame rates.
+        hidden_seconds: how long somebody who walked when last seen is kept while unseen in the open.
+        covered_seconds: the same behind somebody else.
+        still_seconds: the same for somebody who hardly moved, as seated people do. Longer carries them over
+            occlusions; it also keeps those who got up unseen.
+        exit_seconds: the same for somebody last seen at the edge of the picture and moving outwards.
+        weak_seconds: how long weak detections alone may carry somebody who walks.
+        max_tracks: bound on memory: most tracks of either kind.
+    """
+
+    threshold: float = 0.4
+    low_threshold: float = 0.1
+    confirm_seconds: float = 0.2
+    confirm_hits: int = 2
+    hidden_seconds: float = 0.6
+    covered_seconds: float = 2.0
+    still_seconds: float = 5.0
+    exit_seconds: float = 0.2
+    weak_seconds: float = 2.0
+    max_tracks: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "low_threshold"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+        if self.low_threshold > self.threshold:
+            raise ValueError(f"low_threshold {self.low_threshold} is above threshold {self.threshold}")
+        for kind in ("confirm", "hidden", "covered", "still", "exit", "weak"):
+            if not 0.0 <= getattr(self, f"{kind}_seconds") < float("inf"):
+                raise ValueError(f"{kind}_seconds: expected 0 or more, got {getattr(self, f'{kind}_seconds')}")
+        if self.confirm_hits < 1 or self.max_tracks < 1:
+            raise ValueError("confirm_hits and max_tracks: expected 1 or more")
+
+
+@dataclass(slots=True)
+class TrackTable:
+    """Tracks of one kind, one row each: a motion state and the bookkeeping beside it, ``[n]`` arrays.
+
+    ``hits`` counts strong detections and ``evidence`` sums their scores, ``misses`` counts frames without; ``home``
+    ``[n, 2]`` follows the centre slowly: far from home means walking.
+    """
+
+    state: MotionState
+    ids: NDArray[np.int64]
+    scores: Array
+    first_seen: Array
+    last_seen: Array
+    last_strong: Array
+    hits: NDArray[np.int64]
+    misses: NDArray[np.int64]
+    evidence: Array
+    home: Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> TrackTable:
+        return TrackTable(
+            motion.take(self.state, rows),
+            self.ids[rows],
+            self.scores[rows],
+            self.first_seen[rows],
+            self.last_seen[rows],
+            self.last_strong[rows],
+            self.hits[rows],
+            self.misses[rows],
+            self.evidence[rows],
+            self.home[rows],
+        )
+
+    def join(self, other: TrackTable) -> TrackTable:
+        return TrackTable(
+            motion.join(self.state, other.state),
+            np.concatenate((self.ids, other.ids)),
+            np.concatenate((self.scores, other.scores)),
+            np.concatenate((self.first_seen, other.first_seen)),
+            np.concatenate((self.last_seen, other.last_seen)),
+            np.concatenate((self.last_strong, other.last_strong)),
+            np.concatenate((self.hits, other.hits)),
+            np.concatenate((self.misses, other.misses)),
+            np.concatenate((self.evidence, other.evidence)),
+            np.concatenate((self.home, other.home)),
+        )
+
+    @classmethod
+    def born(cls, boxes: Array, scores: Array, t: float, ids: Sequence[int]) -> TrackTable:
+        n = len(boxes)
+        state = motion.start(boxes, scores)
+        return cls(
+            state,
+            np.array(ids, np.int64),
+            scores.astype(np.float64),
+            np.full(n, t),
+            np.full(n, t),
+            np.full(n, t),
+            np.ones(n, np.int64),
+            np.zeros(n, np.int64),
+            scores.astype(np.float64),
+            state.centre.copy(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerResult:
+    """The tracks after one frame, and the ids of confirmed tracks that ended with it."""
+
+    confirmed: TrackTable
+    tentative: TrackTable
+    ended: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Tracker:
+    """Follows people over time. One instance a camera: ids are its own and count up from 1.
+
+    Memory is bounded: a track lives only while it is seen or within its hidden time.
+    """
+
+    settings: TrackerSettings = field(default_factory=TrackerSettings)
+    _confirmed: TrackTable = field(init=False)
+    _tentative: TrackTable = field(init=False)
+    _t: float | None = field(init=False, default=None)
+    _frame: tuple[int, int] = field(init=False, default=(1, 1))
+    _ids: itertools.count[int] = field(init=False, default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every track. Ids are not used again."""
+        self._confirmed = _empty()
+        self._tentative = _empty()
+
+    def hold(self, t: float) -> TrackerResult:
+        """The picture is as it was: every track stays as it is, and time does not count against the hidden."""
+        if self._t is not None:
+            for table in (self._confirmed, self._tentative):
+                table.last_seen += t - self._t
+                table.last_strong += t - self._t
+        self._t = t
+        return TrackerResult(self._confirmed, self._tentative)
+
+    def calm(self, speed: float) -> bool:
+        """Whether everybody is at rest: none tentative, none hidden, none faster than ``speed`` sizes a second."""
+        table = self._confirmed
+        if len(self._tentative) or self._t is None or bool((table.last_seen < self._t).any()):
+            return False
+        return bool((np.abs(table.state.velocity).max(axis=1, initial=0.0) <= speed * table.state.scale).all())
+
+    def update(self, detections: Detections, t: float, width: int, height: int) -> TrackerResult:
+        """Take the detections of one frame.
+
+        Args:
+            detections: boxes in pixels; those below ``low_threshold`` are ignored.
+            t: monotonic seconds, later than that of the frame before.
+            width: of the frame in pixels; with ``height`` it tells who is leaving the picture.
+            height: of the frame in pixels.
+        """
+        s = self.settings
+        dt = 0.0 if self._t is None else t - self._t
+        self._t = t
+        self._frame = (width, height)
+        ended = self._expire(t)
+        for table in (self._confirmed, self._tentative):
+            motion.predict(table.state, dt, table.last_seen < t - dt - 1e-9)
+        boxes, scores = without_parts(
+            detections.boxes.astype(np.float64), detections.scores.astype(np.float64), s.low_threshold
+        )
+        strong = np.flatnonzero(scores >= s.threshold)
+        weak = np.flatnonzero((scores < s.threshold) & (scores >= s.low_threshold))
+
+        known = self._confirmed
+        lonely, strong = self._match(known, np.arange(len(known)), boxes, scores, strong, t, 1.0)
+        young, strong = self._match(self._tentative, np.arange(len(self._tentative)), boxes, scores, strong, t, 0.9)
+        self._tentative.misses[young] += 1
+        if len(weak):
+            recent = lonely[known.last_seen[lonely] >= t - dt - s.hidden_seconds - 1e-9]
+            _, weak = self._match(known, recent, boxes, scores, weak, t, 0.45)
+            self._match(self._tentative, young, boxes, scores, weak, t, 0.45)
+        self._sort_tentative(t)
+        self._begin(boxes, scores, strong, t)
+        self._drift_home(dt)
+        return TrackerResult(self._confirmed, self._tentative, ended)
+
+    def _match(
+        self,
+        table: TrackTable,
+        rows: NDArray[np.intp],
+        boxes: Array,
+        scores: Array,
+        candidates: NDArray[np.intp],
+        t: float,
+        limit: float,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Match, correct and stamp; return the rows and candidates that stay alone."""
+        if not len(rows) or not len(candidates):
+            return rows, candidates
+        cost = _cost(table.state, rows, boxes[candidates], self._frame)
+        r, c = assign(cost, limit)
+        if not len(r):
+            return rows, candidates
+        hit, found = rows[r], candidates[c]
+        motion.correct(table.state, hit, uncut(boxes[found], table.state.size[hit], self._frame), scores[found])
+        table.scores[hit] = scores[found]
+        table.last_seen[hit] = t
+        if scores[found[0]] >= self.settings.threshold:  # candidates are all strong or all weak
+            table.last_strong[hit] = t
+            table.hits[hit] += 1
+            table.evidence[hit] += scores[found]
+        return np.delete(rows, r), np.delete(candidates, c)
+
+    def _sort_tentative(self, t: float) -> None:
+        """Tentative tracks die when missed for too long and are confirmed when old and certain enough."""
+        table = self._tentative
+        if not len(table):
+            return
+        s = self.settings
+        # A detector that is sure (1) needs next to no time, one at its threshold (0) all of it.
+        sure = (table.evidence / table.hits - s.threshold) / max(1.0 - s.threshold, 1e-6)
+        needed = s.confirm_seconds * np.clip(1.0 - 1.5 * sure, 0.0, 1.0)
+        grown = (
+            (table.last_strong >= t)
+            & (table.hits >= s.confirm_hits)
+            & (table.hits >= table.misses)
+            & (t - table.first_seen >= needed - 1e-6)
+        )
+        alive = (t - table.last_seen <= s.confirm_seconds + 1e-6) & ~grown
+        if grown.any():
+            room = s.max_tracks - len(self._confirmed)
+            self._confirmed = self._confirmed.join(table.take(np.flatnonzero(grown)[:room]))
+        if not alive.all():
+            self._tentative = table.take(alive)
+
+    def _begin(self, boxes: Array, scores: Array, rows: NDArray[np.intp], t: float) -> None:
+        """New tentative tracks, but not from the second box of somebody who has one already."""
+        if not len(rows):
+            return
+        table = self._confirmed
+        seen = table.last_seen >= t
+        if seen.any():
+            inside = intersection(boxes[rows], table.state.boxes[seen]) / area(boxes[rows])[:, None].clip(1e-9)
+            same = iou(boxes[rows], table.state.boxes[seen])
+            weak = scores[rows] < (self.settings.threshold + 1.0) / 2
+            rows = rows[~((same.max(axis=1) > 0.6) | ((inside.max(axis=1) > 0.85) & weak))]
+        rows = rows[: self.settings.max_tracks - len(self._tentative)]
+        if len(rows):
+            ids = [next(self._ids) for _ in rows]
+            self._tentative = self._tentative.join(TrackTable.born(boxes[rows], scores[rows], t, ids))
+
+    def _expire(self, t: float) -> tuple[int, ...]:
+        """Drop confirmed tracks whose hidden time is over."""
+        table = self._confirmed
+        if not len(table):
+            return ()
+        still = self._still(table)
+        kept = t - table.last_seen <= self._patience(table, still) + 1e-6
+        # Weak detections alone carry those who sit, not those who walked: background is weak too.
+        kept &= still | (t - table.last_strong <= self.settings.weak_seconds + 1e-6)
+        if kept.all():
+            return ()
+        ended = tuple(int(i) for i in table.ids[~kept])
+        self._confirmed = table.take(kept)
+        return ended
+
+    def _drift_home(self, dt: float) -> None:
+        table = self._confirmed
+        table.home += (1.0 - np.exp(-dt / HOME_SECONDS)) * (table.state.centre - table.home)
+
+    def _still(self, table: TrackTable) -> NDArray[np.bool_]:
+        """Who has been in one place for a while. Speed alone would take people who walk away from the camera."""
+        away = np.abs(table.state.centre - table.home).max(axis=1, initial=0.0)
+        settled: NDArray[np.bool_] = away < 0.15 * table.state.scale
+        return settled & (table.last_seen - table.first_seen >= HOME_SECONDS)
+
+    def _patience(self, table: TrackTable, still: NDArray[np.bool_]) -> Array:
+        """Seconds for which each track may stay unseen."""
+        s = self.settings
+        state = table.state
+        boxes = state.boxes
+        seen = table.last_seen >= table.last_seen.max()
+        covered = (intersection(boxes, boxes[seen]) > 0.3 * area(boxes)[:, None]).sum(axis=1) > seen
+        patience = np.where(covered, s.covered_seconds, s.hidden_seconds)
+        patience = np.where(still, np.maximum(s.still_seconds, patience), patience)
+        # Somebody seen twice is no reason to believe in a person for long.
+        patience = np.minimum(patience, np.maximum(table.last_seen - table.first_seen, s.exit_seconds))
+        b = boxes
+        v = state.velocity
+        width, height = self._frame
+        slack = EDGE * max(width, height)
+        leaving = (
+            ((b[:, 0] < slack) & (v[:, 0] < 0))
+            | ((b[:, 2] > width - slack) & (v[:, 0] > 0))
+            | ((b[:, 1] < slack) & (v[:, 1] < 0))
+            | ((b[:, 3] > height - slack) & (v[:, 1] > 0))
+        )
+        return np.where(leaving & ~still, np.minimum(patience, s.exit_seconds), patience)
+
+
+def without_parts(boxes: Array, scores: Array, floor: float) -> tuple[Array, Array]:
+    """Detections from ``floor`` on without second boxes of one person: the visible part and the guessed whole.
+
+    Non-maximum suppression keeps both, as they overlap little. They share the head: one box lies in the other, with the
+    same upper edge and about the same width. The better score stays.
+    """
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= floor]
+    b, s = boxes[order], scores[order]
+    if len(b) < 2:
+        return b, s
+    size = b[:, 2:] - b[:, :2]
+    least = np.minimum(size[:, None, :], size[None, :, :]).clip(1e-6)
+    inside = intersection(b, b) > 0.85 * np.minimum(area(b)[:, None], area(b)[None, :])
+    top = np.abs(b[:, None, 1] - b[None, :, 1]) < 0.15 * least[..., 1]
+    width = least[..., 0] > 0.65 * np.maximum(size[:, None, 0], size[None, :, 0])
+    part = np.triu(inside & top & width, 1)
+    keep = np.ones(len(b), bool)
+    for row in np.flatnonzero(part.any(axis=1)):
+        if keep[row]:
+            keep[part[row]] = False
+    return b[keep], s[keep]
+
+
+def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
+    """Boxes cut off by the edge of the picture, restored to the ``size`` ``[n, 2]`` the people had before.
+
+    The visible part of somebody who leaves the picture shrinks, and its centre slows down and stops short of any line
+    near the edge; the person does neither.
+    """
+    slack = EDGE * max(frame)
+    low = boxes[:, :2] <= slack
+    high = boxes[:, 2:] >= np.array(frame) - slack
+    missing = np.maximum(size - (boxes[:, 2:] - boxes[:, :2]), 0.0)
+    both = low & high
+    restored = boxes.copy()
+    restored[:, :2] -= np.where(low & ~both, missing, 0.0)
+    restored[:, 2:] += np.where(high & ~both, missing, 0.0)
+    return restored
+
+
+def clipped(boxes: Array, frame: tuple[int, int]) -> Array:
+    """The part of the boxes that lies in the picture; what lies outside becomes a sliver on its edge."""
+    width, height = frame
+    return np.clip(boxes, 0.0, np.array((width, height, width, height), np.float64))
+
+
+def tracks_of(table: TrackTable, t: float) -> tuple[Track, ...]:
+    """The table's rows as values."""
+    hidden = table.last_seen < t - 1e-9
+    return tuple(
+        Track(i, (b[0], b[1], b[2], b[3]), s, first, last, h)
+        for i, b, s, first, last, h in zip(
+            table.ids.tolist(),
+            table.state.boxes.tolist(),
+            table.scores.tolist(),
+            table.first_seen.tolist(),
+            table.last_seen.tolist(),
+            hidden.tolist(),
+            strict=True,
+        )
+    )
+
+
+def _empty() -> TrackTable:
+    return TrackTable.born(np.empty((0, 4)), np.empty(0), 0.0, [])
+
+
+def _cost(state: MotionState, rows: NDArray[np.intp], boxes: Array, frame: tuple[int, int]) -> Array:
+    """``[n, m]`` cost of each pair: lack of overlap and distance from where the person should be.
+
+    A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
+    prediction and has about the right size: at one frame a second people step out of their own box.
+    """
+    mine = clipped(state.boxes[rows], frame)
+    overlap = iou(mine, boxes)
+    centre, size = motion.measured(boxes)
+    expected, visible = motion.measured(mine)
+    scale = np.sqrt(size[:, 0] * size[:, 1])
+    own = np.sqrt(visible[:, 0] * visible[:, 1])
+    distance = np.square(expected[:, None, :] - centre[None, :, :]).sum(axis=2)
+    spread = state.covariance[rows, 0] + np.square(0.12 * own)
+    off = distance / (9.0 * spread[:, None])  # 1 at three standard deviations
+    ratio = own[:, None] / scale[None, :]
+    possible = ((overlap > 0.2) & (ratio > 0.4) & (ratio < 2.5)) | ((off < 1.0) & (ratio > 0.6) & (ratio < 1.67))
+    cost = 0.6 * (1.0 - overlap) + 0.3 * np.minimum(off, 1.0)
+    return np.where(possible, cost, _FORBIDDEN)
