@@ -25,7 +25,9 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from counter.lines import Anchor, Line
 from counter.types import Frame
+from counter.zones import Zone
 
 Mode = Literal["door", "room"]
 
@@ -44,6 +46,8 @@ Name = Annotated[
 ]
 _MIN_LENGTH = 0.02
 _MIN_AREA = 1e-4
+_LINE = Line((0.0, 0.0), (1.0, 1.0))  # for the defaults
+_ZONE = Zone("defaults", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -68,6 +72,17 @@ class SceneLine(BaseModel):
     name: Name
     start: Point = Field(title="Start", description="x, y of the end from which left and right are told.")
     end: Point = Field(title="End", description="x, y of the other end.")
+    anchor: Anchor = Field(Anchor.CENTRE, title="Anchor", description="Point of the box that must cross.")
+    band: float = Field(
+        _LINE.band,
+        ge=0.0,
+        le=2.0,
+        title="Band",
+        description="Half width of the band in which nobody has settled, in person sizes. Wider forgives swaying.",
+    )
+    dwell: float = Field(
+        _LINE.dwell, ge=0.0, le=60.0, title="Dwell", description="Seconds beyond the band before somebody has crossed."
+    )
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
@@ -96,6 +111,18 @@ class SceneZone(_Polygon):
     """A polygon whose people are counted as present."""
 
     model_config = ConfigDict(title="Zone")
+
+    anchor: Anchor = Field(Anchor.CENTRE, title="Anchor", description="Point of the box that must be inside.")
+    enter_dwell: float = Field(
+        _ZONE.enter_dwell, ge=0.0, le=3600.0, title="Enter dwell", description="Seconds inside before somebody counts."
+    )
+    leave_dwell: float = Field(
+        _ZONE.leave_dwell,
+        ge=0.0,
+        le=3600.0,
+        title="Leave dwell",
+        description="Seconds outside before somebody is gone.",
+    )
 
 
 class SceneMask(_Polygon):
@@ -138,6 +165,14 @@ class Scene(BaseModel):
                     raise ValueError(f"the name {item.name!r} is given to a {seen[item.name]} and again to a {kind}")
                 seen[item.name] = kind
         return self
+
+    def counting_lines(self) -> tuple[Line, ...]:
+        """The lines as the counter takes them."""
+        return tuple(Line(x.start, x.end, x.name, x.anchor, x.band, x.dwell) for x in self.lines)
+
+    def counting_zones(self) -> tuple[Zone, ...]:
+        """The zones as the counter takes them."""
+        return tuple(Zone(x.name, x.points, x.anchor, x.enter_dwell, x.leave_dwell) for x in self.zones)
 
 
 def polygon_fault(points: Sequence[tuple[float, float]]) -> str | None:
@@ -311,22 +346,28 @@ def dump_scene(scene: Scene) -> str:
     if scene.lines:
         out += ["", "# Walking across from the left to the right hand side, seen from the start, is `entered`."]
     for line in scene.lines:
-        out += [
-            "",
-            "[[lines]]",
-            f"name = {_quoted(line.name)}",
-            f"start = {_pair(line.start)}",
-            f"end = {_pair(line.end)}",
-        ]
+        out += ["", "[[lines]]", f"name = {_quoted(line.name)}"]
+        out += [f"start = {_pair(line.start)}", f"end = {_pair(line.end)}", *_options(line)]
     if scene.zones:
         out += ["", "# People inside a zone are present. Corners in order; the last is joined to the first."]
     for zone in scene.zones:
-        out += ["", "[[zones]]", f"name = {_quoted(zone.name)}", *_corners(zone.points)]
+        out += ["", "[[zones]]", f"name = {_quoted(zone.name)}", *_corners(zone.points), *_options(zone)]
     if scene.masks:
         out += ["", "# Painted over before anything looks: mirrors, screens, windows to the street."]
     for mask in scene.masks:
         out += ["", "[[masks]]", f"name = {_quoted(mask.name)}", *_corners(mask.points)]
     return "\n".join(out) + "\n"
+
+
+def _options(item: SceneLine | SceneZone) -> list[str]:
+    """What differs from the defaults, each with its meaning."""
+    lines = []
+    for name, info in type(item).model_fields.items():
+        value = getattr(item, name)
+        if not info.is_required() and value != info.default:
+            shown = _quoted(value.value) if isinstance(value, Anchor) else repr(value)
+            lines += [f"# {info.description}", f"{name} = {shown}"]
+    return lines
 
 
 def save_scene(scene: Scene, path: str | Path) -> None:

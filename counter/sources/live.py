@@ -79,6 +79,10 @@ class _Mailbox:
         taken, self._ready = self._ready, None
         return taken
 
+    @property
+    def empty(self) -> bool:
+        return self._ready is None
+
     def wipe(self) -> None:
         """Overwrite every picture that is still here."""
         with self.changed:
@@ -183,21 +187,19 @@ class LiveSource(ClosingSource):
         """The newest picture not seen yet, or None when none came within ``timeout`` seconds."""
         deadline = self.clock() + timeout
         while not self._closed:
-            session = self._ensure_session()
             with self._mailbox.changed:
                 taken = self._mailbox.take()
-                now = self.clock()
-                if taken is None and now < deadline:
-                    ended = session is None or not session.is_alive()
-                    wake = min(
-                        deadline, self._next_attempt if ended else self._mailbox.last_sign + self._settings.stall
-                    )
-                    self._mailbox.changed.wait(min(max(wake - now, 0.001), 1.0))
-                    continue
             if taken is not None:
                 return self._received(*taken)
-            self._ensure_session()
-            return None
+            session = self._ensure_session()
+            now = self.clock()
+            if now >= deadline:
+                return None
+            ended = session is None or not session.is_alive()
+            wake = min(deadline, self._next_attempt if ended else self._mailbox.last_sign + self._settings.stall)
+            with self._mailbox.changed:
+                if self._mailbox.empty:
+                    self._mailbox.changed.wait(min(max(wake - now, 0.001), 1.0))
         return None
 
     def __iter__(self) -> Iterator[TimedFrame]:
@@ -233,6 +235,8 @@ class LiveSource(ClosingSource):
         now = self.clock()
         session = self._session
         if session is not None:
+            if not self._mailbox.empty:
+                return session  # its last picture counts, also when it has ended since
             if session.is_alive() and now - self._mailbox.last_sign <= self._settings.stall:
                 return session
             if session.is_alive():
