@@ -1,0 +1,397 @@
+"""Furniture from boxes and cylinders: what stands in rooms, and what is mistaken for people."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .people import BLOTCHES, CHECKS, PHOTO, PLAIN, SPECKLE, STRIPES_Y, TILES, WOOD, part
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+_PIECE = 0.45  # metres: larger faces are cut, so that bent lenses bend them
+
+
+class Builder:
+    """Collects meshes and materials. Positions in metres; ``yaw`` turns about the vertical, 0 faces +z."""
+
+    def __init__(self) -> None:
+        self.vertices: list[F32] = []
+        self.rest: list[F32] = []
+        self.triangles: list[I32] = []
+        self.part_of: list[I32] = []
+        self.parts: list[F32] = []
+        self.count = 0
+
+    def material(self, material: F32) -> int:
+        self.parts.append(material)
+        return len(self.parts) - 1
+
+    def mesh(self, vertices: F32, triangles: I32, which: int | I32, rest: F32 | None = None) -> None:
+        """Add a mesh with one material (or one a triangle)."""
+        self.vertices.append(vertices.astype(np.float32))
+        self.rest.append((vertices if rest is None else rest).astype(np.float32))
+        self.triangles.append((triangles + self.count).astype(np.int32))
+        self.part_of.append(np.broadcast_to(np.asarray(which, np.int32), (len(triangles),)))
+        self.count += len(vertices)
+
+    def box(
+        self, place: tuple[float, float, float], yaw: float, centre: tuple[float, float, float],
+        size: tuple[float, float, float], which: int, tilt: float = 0.0,
+    ) -> None:  # fmt: skip
+        """A box at ``centre`` (in the frame of ``place`` and ``yaw``), tilted about its own x axis."""
+        local, triangles = _box(size)
+        rest = local.copy()
+        if tilt:
+            c, s = math.cos(tilt), math.sin(tilt)
+            local = local @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]], np.float32)
+        local = local + np.array(centre, np.float32)
+        self.mesh(_turn(local, yaw) + np.array(place, np.float32), triangles, which, rest)
+
+    def cylinder(
+        self, place: tuple[float, float, float], yaw: float, centre: tuple[float, float, float],
+        radius: float, height: float, which: int, sides: int = 10, top: float | None = None,
+    ) -> None:  # fmt: skip
+        """An upright cylinder or cone, open at no end; ``top`` is the upper radius."""
+        top = radius if top is None else top
+        angle = np.arange(sides) * 2 * np.pi / sides
+        rings = max(1, round(height / _PIECE))
+        points = [np.array([[0, -height / 2, 0]]), *(
+            np.stack([np.cos(angle) * r, np.full(sides, y), np.sin(angle) * r], 1)
+            for r, y in ((radius + (top - radius) * k / rings, -height / 2 + height * k / rings) for k in range(rings + 1))
+        ), np.array([[0, height / 2, 0]])]  # fmt: skip
+        local = np.concatenate(points).astype(np.float32)
+        tri = []
+        for k in range(sides):
+            m = (k + 1) % sides
+            tri.append((0, 1 + m, 1 + k))
+            last = 1 + rings * sides
+            tri.append((len(local) - 1, last + k, last + m))
+            for r in range(rings):
+                p, q = 1 + r * sides, 1 + (r + 1) * sides
+                tri += [(p + k, p + m, q + k), (p + m, q + m, q + k)]
+        self.mesh(_turn(local + np.array(centre, np.float32), yaw) + np.array(place, np.float32),
+                  np.array(tri, np.int32), which, local)  # fmt: skip
+
+
+def _turn(points: F32, yaw: float) -> F32:
+    c, s = math.cos(yaw), math.sin(yaw)
+    return (points @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32)).astype(np.float32)
+
+
+def _box(size: tuple[float, float, float]) -> tuple[F32, I32]:
+    vertices: list[F32] = []
+    triangles: list[tuple[int, int, int]] = []
+    half = np.array(size) / 2
+    start = 0
+    for axis in range(3):
+        u, v = (axis + 1) % 3, (axis + 2) % 3
+        nu, nv = max(1, math.ceil(size[u] / _PIECE)), max(1, math.ceil(size[v] / _PIECE))
+        gu, gv = np.meshgrid(np.linspace(-half[u], half[u], nu + 1), np.linspace(-half[v], half[v], nv + 1))
+        for sign in (-1, 1):
+            face = np.zeros((gu.size, 3), np.float32)
+            face[:, axis], face[:, u], face[:, v] = sign * half[axis], gu.ravel(), gv.ravel()
+            vertices.append(face)
+            for j in range(nv):
+                for i in range(nu):
+                    a = start + j * (nu + 1) + i
+                    b, c, d = a + 1, a + nu + 1, a + nu + 2
+                    triangles += [(a, b, d), (a, d, c)] if sign > 0 else [(a, d, b), (a, c, d)]
+            start += gu.size
+    return np.concatenate(vertices), np.array(triangles, np.int32)
+
+
+def grey(rng: Generator, low: float, high: float, tint: float = 0.08) -> tuple[float, float, float]:
+    v = rng.uniform(low, high)
+    t = rng.uniform(1 - tint, 1 + tint, 3)
+    return (float(v * t[0]), float(v * t[1]), float(v * t[2]))
+
+
+def bright(rng: Generator) -> tuple[float, float, float]:
+    c = rng.uniform(0.05, 0.75, 3)
+    return (float(c[0]), float(c[1]), float(c[2]))
+
+
+def surface(rng: Generator) -> F32:
+    """Table tops and cupboards: wood, white, grey, at times black."""
+    kind = rng.random()
+    if kind < 0.5:
+        w = np.array([0.55, 0.36, 0.2]) * rng.uniform(0.4, 1.5)
+        return part(
+            tuple(w),
+            tuple(w * rng.uniform(0.6, 0.9)),
+            WOOD,
+            float(rng.uniform(1, 5)),
+            0.08,
+            seed=float(rng.uniform(0, 9)),
+        )
+    if kind < 0.85:
+        return part(grey(rng, 0.5, 0.95), gloss=0.08)
+    return part(grey(rng, 0.02, 0.4), gloss=0.1)
+
+
+def fabric(rng: Generator) -> F32:
+    kind = rng.random()
+    colour = grey(rng, 0.02, 0.35, 0.2) if kind < 0.5 else bright(rng)
+    return part(colour, tuple(np.array(colour) * rng.uniform(0.5, 1.3)), SPECKLE if kind < 0.8 else PLAIN, 40.0, 0.0)
+
+
+class Stock:
+    """The furniture of one room: a few models in a few colours, as rooms are furnished."""
+
+    def __init__(self, rng: Generator, builder: Builder, photos: int) -> None:
+        self.rng, self.b, self.photos = rng, builder, photos
+        m = builder.material
+        self.top, self.metal = m(surface(rng)), m(part(grey(rng, 0.05, 0.7), gloss=0.15))
+        self.fabric, self.dark = m(fabric(rng)), m(part(grey(rng, 0.01, 0.08), gloss=0.1))
+        self.wood, self.white = m(surface(rng)), m(part(grey(rng, 0.75, 0.95)))
+        self.chair_kind = int(rng.integers(5))
+        self.seat = float(rng.uniform(0.42, 0.5))
+
+    def table(
+        self, x: float, z: float, yaw: float, width: float, depth: float, height: float = 0.74, round_top: bool = False
+    ) -> None:
+        b, at = self.b, (x, 0.0, z)
+        if round_top:
+            b.cylinder(at, yaw, (0, height - 0.02, 0), width / 2, 0.04, self.top, 20)
+            b.cylinder(at, yaw, (0, height / 2, 0), 0.06, height, self.metal)
+            return
+        b.box(at, yaw, (0, height - 0.02, 0), (width, 0.04, depth), self.top)
+        if self.rng.random() < 0.35:  # closed sides
+            for s in (-1, 1):
+                b.box(
+                    at,
+                    yaw,
+                    (s * (width / 2 - 0.03), height / 2 - 0.02, 0),
+                    (0.04, height - 0.04, depth * 0.9),
+                    self.top,
+                )
+            b.box(at, yaw, (0, height * 0.6, depth * 0.4), (width * 0.95, height * 0.5, 0.03), self.top)
+        else:
+            for sx in (-1, 1):
+                for sz in (-1, 1):
+                    b.box(
+                        at,
+                        yaw,
+                        (sx * (width / 2 - 0.06), height / 2 - 0.02, sz * (depth / 2 - 0.06)),
+                        (0.05, height - 0.04, 0.05),
+                        self.metal,
+                    )
+
+    def chair(self, x: float, z: float, yaw: float, kind: int | None = None) -> None:
+        """Looks along +z at yaw 0. Its back may carry a coat, its seat a bag."""
+        b, at, rng, h = self.b, (x, 0.0, z), self.rng, self.seat
+        kind = self.chair_kind if kind is None else kind
+        back_h = float(rng.uniform(0.35, 0.6)) if kind != 3 else 0.45
+        if kind == 0:  # four legs
+            b.box(at, yaw, (0, h - 0.02, 0), (0.42, 0.04, 0.42), self.wood)
+            b.box(at, yaw, (0, h + back_h / 2 + 0.12, -0.2), (0.4, back_h * 0.6, 0.03), self.wood, -0.12)
+            for sx in (-1, 1):
+                for sz in (-1, 1):
+                    b.box(at, yaw, (sx * 0.18, h / 2, sz * 0.18), (0.035, h, 0.035), self.metal)
+                b.box(at, yaw, (sx * 0.18, h + back_h / 2, -0.2), (0.03, back_h, 0.03), self.metal, -0.12)
+        elif kind == 1:  # office chair
+            b.box(at, yaw, (0, h - 0.04, 0), (0.48, 0.08, 0.46), self.fabric)
+            b.box(at, yaw, (0, h + 0.12 + back_h / 2, -0.23), (0.44, back_h, 0.07), self.fabric, -0.15)
+            b.cylinder(at, yaw, (0, h / 2, 0), 0.03, h, self.dark, 6)
+            for k in range(5):
+                a = k * 2 * math.pi / 5
+                b.box(at, yaw + a, (0, 0.06, 0.16), (0.05, 0.05, 0.3), self.dark)
+            if rng.random() < 0.5:
+                for sx in (-1, 1):
+                    b.box(at, yaw, (sx * 0.27, h + 0.2, 0.02), (0.05, 0.03, 0.28), self.dark)
+                    b.box(at, yaw, (sx * 0.27, h + 0.08, 0.0), (0.03, 0.24, 0.04), self.dark)
+        elif kind == 2:  # shell on a cantilever
+            b.box(at, yaw, (0, h - 0.02, 0), (0.44, 0.05, 0.44), self.fabric)
+            b.box(at, yaw, (0, h + 0.05 + back_h / 2, -0.22), (0.44, back_h, 0.04), self.fabric, -0.2)
+            for sx in (-1, 1):
+                b.box(at, yaw, (sx * 0.22, h / 2, 0.2), (0.025, h, 0.025), self.metal)
+                b.box(at, yaw, (sx * 0.22, 0.02, 0), (0.025, 0.025, 0.44), self.metal)
+        elif kind == 3:  # armchair
+            b.box(at, yaw, (0, 0.2, 0.03), (0.72, 0.4, 0.68), self.fabric)
+            b.box(at, yaw, (0, 0.6, -0.28), (0.72, back_h + 0.1, 0.18), self.fabric, -0.15)
+            for sx in (-1, 1):
+                b.box(at, yaw, (sx * 0.34, 0.42, 0.0), (0.14, 0.32, 0.66), self.fabric)
+        else:  # rounded back
+            b.cylinder(at, yaw, (0, h - 0.03, 0), 0.23, 0.06, self.fabric, 12)
+            for k in range(-3, 4):
+                a = math.pi + k * 0.32
+                b.box(at, yaw + a, (0, h + 0.22, 0.22), (0.09, back_h, 0.03), self.fabric)
+            b.cylinder(at, yaw, (0, h / 2, 0), 0.03, h, self.metal, 6)
+            b.cylinder(at, yaw, (0, 0.015, 0), 0.22, 0.03, self.metal, 10)
+        roll = rng.random()
+        if roll < 0.07:  # a coat over the back
+            which = b.material(fabric(rng))
+            b.box(at, yaw, (0, h + 0.12 + back_h / 2, -0.24), (0.46, back_h + 0.12, 0.12), which, -0.15)
+            if rng.random() < 0.5:
+                b.box(at, yaw, (0, h + back_h + 0.18, -0.27), (0.3, 0.1, 0.15), which)
+        elif roll < 0.12:
+            self.bag(x, z, h, yaw)
+
+    def bag(self, x: float, z: float, y: float, yaw: float) -> None:
+        which = self.b.material(fabric(self.rng))
+        w, t, d = self.rng.uniform(0.25, 0.4), self.rng.uniform(0.28, 0.5), self.rng.uniform(0.15, 0.25)
+        self.b.box((x, y, z), yaw, (0, t / 2, 0), (w, t, d), which)
+        self.b.box((x, y, z), yaw, (0, t * 0.4, d * 0.6), (w * 0.7, t * 0.5, 0.07), which)
+
+    def things(self, x: float, z: float, y: float, yaw: float, width: float, depth: float, count: int) -> None:
+        """What lies and stands on tables: laptops, screens, papers, bottles, cups, boxes, lamps."""
+        rng, b = self.rng, self.b
+        for _ in range(count):
+            u, v = rng.uniform(-width / 2 + 0.1, width / 2 - 0.1), rng.uniform(-depth / 2 + 0.1, depth / 2 - 0.1)
+            c, s = math.cos(yaw), math.sin(yaw)
+            at = (x + c * u + s * v, y, z - s * u + c * v)
+            turn = yaw + float(rng.choice([0, math.pi])) + float(rng.normal(0, 0.3))
+            kind = rng.random()
+            if kind < 0.25:
+                lid = self.dark if rng.random() < 0.5 else self.metal
+                b.box(at, turn, (0, 0.01, 0), (0.33, 0.02, 0.23), lid)
+                b.box(at, turn, (0, 0.12, -0.15), (0.33, 0.22, 0.01), lid, -0.3)
+                if rng.random() < 0.8:
+                    screen = b.material(part((0.5, 0.6, 0.8), emission=float(rng.uniform(0.3, 1.5))))
+                    b.box(at, turn, (0, 0.12, -0.143), (0.3, 0.19, 0.006), screen, -0.3)
+            elif kind < 0.42:
+                w = float(rng.uniform(0.45, 0.65))
+                b.box(at, turn, (0, 0.3, 0), (w, w * 0.58, 0.03), self.dark)
+                b.box(at, turn, (0, 0.08, -0.04), (0.05, 0.16, 0.03), self.dark)
+                b.box(at, turn, (0, 0.01, -0.02), (0.22, 0.02, 0.18), self.dark)
+                glow = b.material(
+                    part(
+                        bright(rng),
+                        bright(rng),
+                        int(rng.choice([PLAIN, STRIPES_Y, CHECKS, PHOTO])),
+                        float(rng.uniform(5, 30)),
+                        emission=float(rng.uniform(0.3, 1.5)),
+                        photo=int(rng.integers(self.photos)),
+                    )
+                )
+                b.box(at, turn, (0, 0.3, 0.017), (w * 0.95, w * 0.53, 0.006), glow)
+            elif kind < 0.6:
+                b.box(at, turn, (0, 0.004, 0), (0.21, 0.006, 0.3), self.white)
+            elif kind < 0.78:
+                which = b.material(part(bright(rng), gloss=0.2))
+                b.cylinder(at, 0, (0, 0.1, 0), 0.035, float(rng.uniform(0.09, 0.26)), which, 8)
+            elif kind < 0.9:
+                which = b.material(
+                    part(bright(rng), grey(rng, 0.1, 0.9), int(rng.choice([PLAIN, BLOTCHES, STRIPES_Y])), 12.0)
+                )
+                size = rng.uniform(0.08, 0.35, 3)
+                b.box(at, turn, (0, size[1] / 2, 0), (float(size[0]), float(size[1]), float(size[2])), which)
+            else:
+                which = b.material(part(bright(rng)))
+                b.cylinder(at, 0, (0, 0.2, 0), 0.012, 0.4, self.metal, 6)
+                b.cylinder(at, 0, (0, 0.42, 0), 0.12, 0.14, which, 10, 0.07)
+
+    def clutter(self, x: float, z: float, yaw: float) -> None:
+        """One thing on the floor that is nobody: plant, shelf, bin, stand, coat rack, board on wheels, boxes, bicycle-ish frames."""
+        rng, b, at = self.rng, self.b, (x, 0.0, z)
+        kind = int(rng.integers(9))
+        if kind == 0:  # plant
+            h = float(rng.uniform(0.7, 1.8))
+            b.cylinder(at, 0, (0, 0.2, 0), 0.16, 0.4, b.material(part(bright(rng))), 10, 0.2)
+            leaf = b.material(part((0.06, 0.2 * rng.uniform(0.6, 1.6), 0.05), (0.1, 0.3, 0.08), BLOTCHES, 20.0))
+            b.cylinder(at, 0, (0, h / 2, 0), 0.02, h, self.wood, 5)
+            for _ in range(int(rng.integers(10, 26))):
+                p = rng.normal(0, 1, 3) * [0.17, 0.2, 0.17] + [0, h * 0.85, 0]
+                b.box(at, float(rng.uniform(0, 6)), (float(p[0]), float(max(p[1], 0.4)), float(p[2])),
+                      (float(rng.uniform(0.04, 0.14)), 0.01, float(rng.uniform(0.15, 0.4))), leaf, float(rng.uniform(-1.2, 1.2)))  # fmt: skip
+        elif kind == 1:  # shelf with books
+            w, h = float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.9, 2.1))
+            for s in (-1, 1):
+                b.box(at, yaw, (s * w / 2, h / 2, 0), (0.03, h, 0.35), self.wood)
+            for k in range(int(h / 0.38) + 1):
+                b.box(at, yaw, (0, min(k * 0.38 + 0.02, h), 0), (w, 0.03, 0.35), self.wood)
+                for _ in range(int(rng.integers(0, 7))):
+                    s = float(rng.uniform(0.15, 0.32))
+                    b.box(
+                        at,
+                        yaw,
+                        (float(rng.uniform(-0.4, 0.4)) * w, k * 0.38 + s / 2 + 0.03, 0),
+                        (float(rng.uniform(0.05, 0.25)), s, 0.24),
+                        b.material(part(bright(rng))),
+                    )
+        elif kind == 2:  # bin
+            b.cylinder(
+                at, 0, (0, 0.3, 0), float(rng.uniform(0.14, 0.25)), 0.6, b.material(part(grey(rng, 0.05, 0.6))), 12
+            )
+        elif kind == 3:  # coat rack: clothes without anybody in them
+            b.cylinder(at, 0, (0, 0.85, 0), 0.02, 1.7, self.metal, 6)
+            for k in range(int(rng.integers(1, 5))):
+                which = b.material(fabric(rng))
+                a = yaw + k * 1.5
+                b.box(at, a, (0, 1.2, 0.12), (0.36, float(rng.uniform(0.6, 0.95)), 0.12), which, 0.06)
+        elif kind == 4:  # board on wheels
+            b.box(at, yaw, (0, 1.3, 0), (float(rng.uniform(0.9, 1.6)), 1.0, 0.03), self.white)
+            for s in (-1, 1):
+                b.box(at, yaw, (s * 0.6, 0.9, 0), (0.04, 1.8, 0.04), self.metal)
+                b.box(at, yaw, (s * 0.6, 0.04, 0), (0.06, 0.05, 0.5), self.metal)
+        elif kind == 5:  # cupboard
+            w, h = float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.7, 2.0))
+            b.box(at, yaw, (0, h / 2, 0), (w, h, 0.45), self.wood)
+            b.box(at, yaw, (0, h / 2, 0.226), (0.015, h * 0.95, 0.01), self.dark)
+        elif kind == 6:  # boxes
+            y = 0.0
+            for _ in range(int(rng.integers(1, 5))):
+                s = rng.uniform(0.25, 0.55, 3)
+                b.box((x, y, z), float(yaw + rng.normal(0, 0.3)), (0, float(s[1] / 2), 0), (float(s[0]), float(s[1]), float(s[2])),
+                      b.material(part((0.45, 0.32, 0.2), (0.4, 0.28, 0.17), SPECKLE, 9.0)))  # fmt: skip
+                y += float(s[1])
+        elif kind == 7:  # screen on a stand
+            b.box(at, yaw, (0, 1.35, 0), (1.1, 0.65, 0.06), self.dark)
+            glow = b.material(
+                part(
+                    (0.9, 0.9, 0.9),
+                    pattern=PHOTO,
+                    photo=int(rng.integers(self.photos)),
+                    emission=float(rng.uniform(0, 0.8)),
+                )
+            )
+            b.box(at, yaw, (0, 1.35, 0.035), (1.02, 0.58, 0.01), glow)
+            b.box(at, yaw, (0, 0.6, -0.02), (0.08, 1.1, 0.05), self.metal)
+            b.box(at, yaw, (0, 0.03, 0), (0.7, 0.05, 0.5), self.metal)
+        else:  # floor lamp or fan
+            b.cylinder(at, 0, (0, 0.75, 0), 0.02, 1.5, self.metal, 6)
+            b.cylinder(at, 0, (0, 0.02, 0), 0.17, 0.04, self.metal, 12)
+            b.cylinder(
+                at,
+                0,
+                (0, 1.6, 0),
+                0.22,
+                0.3,
+                b.material(part((0.95, 0.9, 0.8), emission=float(rng.uniform(0, 1.5)))),
+                12,
+                0.13,
+            )
+
+    def column(self, x: float, z: float, height: float) -> None:
+        if self.rng.random() < 0.5:
+            self.b.cylinder((x, 0, z), 0, (0, height / 2, 0), 0.22, height, self.white, 14)
+        else:
+            self.b.box((x, 0, z), 0, (0, height / 2, 0), (0.4, height, 0.4), self.white)
+
+
+def floor_material(rng: Generator) -> F32:
+    kind = rng.random()
+    if kind < 0.3:
+        w = np.array([0.5, 0.34, 0.2]) * rng.uniform(0.4, 1.6)
+        return part(tuple(w), tuple(w * 0.75), WOOD, float(rng.uniform(0.8, 3)), 0.12, seed=float(rng.uniform(0, 9)))
+    if kind < 0.55:
+        c = grey(rng, 0.15, 0.8)
+        return part(c, tuple(np.array(c) * rng.uniform(0.5, 0.95)), TILES, float(rng.uniform(1.2, 3.5)), 0.12)
+    if kind < 0.85:
+        c = grey(rng, 0.06, 0.5, 0.25)
+        return part(c, tuple(np.array(c) * rng.uniform(0.5, 0.9)), SPECKLE, float(rng.uniform(8, 60)))
+    return part(grey(rng, 0.2, 0.7), gloss=0.05)
+
+
+def wall_material(rng: Generator) -> F32:
+    if rng.random() < 0.75:
+        return part(grey(rng, 0.5, 0.95, 0.06))
+    if rng.random() < 0.5:
+        return part(bright(rng))
+    c = grey(rng, 0.3, 0.7, 0.2)
+    return part(c, tuple(np.array(c) * 0.7), int(rng.choice([TILES, WOOD, STRIPES_Y])), float(rng.uniform(1, 4)))
