@@ -5,8 +5,8 @@ bits, from which the sensor derives an X25519 key pair; the service kept only th
 enrolment key this gives a Noise KK handshake (`uplink.noise`) of one request and one answer:
 
 * who listens learns the code's public id and nothing else, even if the service's keys leak later;
-* who stands in between can neither read, nor answer, nor enrol in the sensor's place: to be the sensor takes the secret,
-  to be the service takes the public half, which never travels;
+* who stands in between can neither read, nor answer, nor enrol in the sensor's place: to be the sensor takes the
+  secret, to be the service takes the public half, which never travels;
 * who steals the service's store cannot enrol: the public half does not lead back to the code.
 
 The second, separately delivered verification code travels inside the sealed request.

@@ -1,0 +1,250 @@
+"""The administrator's orders: to the running service over its own socket, or to the store where none runs.
+
+The embedded store serves one process, and a revocation must end the tunnel peer of the *running* service at once: so
+orders go to it. The socket lies in the data folder and opens to its user alone; that is the whole of its protection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from analytics.domain.model import Sensor
+from analytics.enrolment import AdministrationError, Enrolment, IssuedCode
+from analytics.service_keys import load_or_create
+from analytics.settings import ServiceSettings
+from analytics.store.errors import StoreLockedError
+from analytics.web.problems import ProblemError, add_problem_handlers
+from uplink.messages import SensorId
+
+_TIMEOUT_S = 15.0
+
+
+class NewSensor(BaseModel):
+    """The order to add a sensor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: SensorId
+    org_id: str = Field(max_length=63)
+    name: str = Field("", max_length=200)
+    verification: bool = True
+
+
+class SensorView(BaseModel):
+    """A sensor as the administrator sees it."""
+
+    id: str
+    org_id: str
+    name: str
+    state: str = Field(description="new, enrolled or revoked")
+    tunnel_ip: str | None
+    enrolled_at: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, sensor: Sensor) -> SensorView:
+        state = "revoked" if sensor.revoked_at else "enrolled" if sensor.enrolled_at else "new"
+        fields = {name: value for name, value in asdict(sensor).items() if name in cls.model_fields}
+        return cls(**fields, state=state)
+
+
+class CodeView(BaseModel):
+    """A code, shown once."""
+
+    sensor_id: str
+    code: str = Field(repr=False)
+    verification: str | None = Field(repr=False)
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, issued: IssuedCode) -> CodeView:
+        return cls(
+            sensor_id=issued.sensor.id,
+            code=issued.code,
+            verification=issued.verification,
+            expires_at=issued.expires_at,
+        )
+
+
+class Administration(Protocol):
+    """What an administrator may order. All raise AdministrationError with the reason."""
+
+    def add(self, sensor: NewSensor) -> CodeView: ...
+    def code(self, sensor_id: str, *, verification: bool = True) -> CodeView: ...
+    def revoke(self, sensor_id: str) -> SensorView: ...
+    def sensors(self) -> list[SensorView]: ...
+
+
+class DirectAdministration:
+    """Acts on the store of this process."""
+
+    def __init__(self, enrolment: Enrolment) -> None:
+        self._enrolment = enrolment
+
+    def add(self, sensor: NewSensor) -> CodeView:
+        return CodeView.of(
+            self._enrolment.add(sensor.id, org_id=sensor.org_id, name=sensor.name, verification=sensor.verification)
+        )
+
+    def code(self, sensor_id: str, *, verification: bool = True) -> CodeView:
+        return CodeView.of(self._enrolment.issue(sensor_id, verification=verification))
+
+    def revoke(self, sensor_id: str) -> SensorView:
+        return SensorView.of(self._enrolment.revoke(sensor_id))
+
+    def sensors(self) -> list[SensorView]:
+        return [SensorView.of(sensor) for sensor in self._enrolment.sensors()]
+
+
+def create_admin_app(enrolment: Enrolment) -> FastAPI:
+    """What listens on the administrator's socket."""
+    app = FastAPI(title="Headroom administration", openapi_url=None)
+    add_problem_handlers(app)
+    direct = DirectAdministration(enrolment)
+
+    async def order(call: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await asyncio.to_thread(call, *arguments, **options)
+        except AdministrationError as error:
+            raise ProblemError(409, "refused", str(error)) from None
+
+    @app.get("/sensors")
+    async def sensors() -> list[SensorView]:
+        found: list[SensorView] = await order(direct.sensors)
+        return found
+
+    @app.post("/sensors")
+    async def add(sensor: NewSensor) -> CodeView:
+        issued: CodeView = await order(direct.add, sensor)
+        return issued
+
+    @app.post("/sensors/{sensor_id}/code")
+    async def code(sensor_id: str, verification: bool = True) -> CodeView:
+        issued: CodeView = await order(direct.code, sensor_id, verification=verification)
+        return issued
+
+    @app.post("/sensors/{sensor_id}/revoke")
+    async def revoke(sensor_id: str) -> SensorView:
+        revoked: SensorView = await order(direct.revoke, sensor_id)
+        return revoked
+
+    return app
+
+
+class SocketAdministration:
+    """Gives orders to the running service. Raises AdministrationError, ConnectionError when none listens."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, sensor: NewSensor) -> CodeView:
+        return CodeView.model_validate(self._call("POST", "/sensors", sensor.model_dump()))
+
+    def code(self, sensor_id: str, *, verification: bool = True) -> CodeView:
+        path = f"/sensors/{_name(sensor_id)}/code?verification={str(verification).lower()}"
+        return CodeView.model_validate(self._call("POST", path))
+
+    def revoke(self, sensor_id: str) -> SensorView:
+        return SensorView.model_validate(self._call("POST", f"/sensors/{_name(sensor_id)}/revoke"))
+
+    def sensors(self) -> list[SensorView]:
+        return [SensorView.model_validate(entry) for entry in self._call("GET", "/sensors")]
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        connection = _UnixConnection(self._path)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            document = json.loads(answer.read())
+        except (http.client.HTTPException, TimeoutError, json.JSONDecodeError) as error:
+            raise AdministrationError(f"the running service gave no answer ({error})") from None
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise AdministrationError(str(document.get("detail", f"refused with {answer.status}")))
+        return document
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_TIMEOUT_S)
+        with _short(self._path) as short:
+            self.sock.connect(short)
+
+
+def listen(path: Path) -> socket.socket:
+    """The administrator's socket, mode 0600. Takes the place of one that a killed service left."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)  # there is no moment in which others may connect
+    try:
+        with _short(path) as short:
+            listener.bind(short)
+    finally:
+        os.umask(before)
+    listener.listen(16)
+    return listener
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for `path` that fits the 108 bytes of a unix address, however deep the folder lies."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _name(sensor_id: str) -> str:
+    if not sensor_id or not all(character.isalnum() or character == "-" for character in sensor_id):
+        raise AdministrationError(f"{sensor_id!r} is not a sensor's name: lower-case letters, digits and dashes")
+    return sensor_id
+
+
+@contextmanager
+def open_administration(settings: ServiceSettings) -> Iterator[Administration]:
+    """The way to give orders now: the running service when there is one, the store otherwise.
+
+    Raises:
+        AdministrationError: another process holds the store and does not listen.
+        KeyFileError, StoreError: keys or store cannot be opened.
+    """
+    from analytics.runtime import ensure_organisation, open_store
+
+    if settings.admin_socket.exists():
+        over_socket = SocketAdministration(settings.admin_socket)
+        try:
+            over_socket.sensors()
+        except (ConnectionError, FileNotFoundError):
+            pass  # left by a service that was killed
+        else:
+            yield over_socket
+            return
+    keys = load_or_create(settings.data, settings.keys)
+    try:
+        store = open_store(settings, keys)
+    except StoreLockedError:
+        raise AdministrationError("another process holds the store but does not take orders; wait or end it") from None
+    with store:
+        ensure_organisation(store, settings)
+        yield DirectAdministration(Enrolment(store, keys, settings))

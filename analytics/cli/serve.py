@@ -1,0 +1,104 @@
+"""``headroom serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from analytics.runtime import ListenError, Service, ensure_organisation, open_store
+from analytics.service_keys import load_or_create
+from analytics.settings import ServiceSettings, SettingsError, load_settings
+from analytics.store.errors import StoreError
+from uplink.keyfiles import KeyFileError, make_private_folder
+from uplink.wg_backends import TunnelError
+
+DATA_VARIABLE = "HEADROOM_SERVICE"
+
+
+def data_option(command: Any) -> Any:
+    """The option that names the service's data folder."""
+    return click.option(
+        "--data",
+        envvar=DATA_VARIABLE,
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        default=_default_data,
+        help="Folder of keys, store and service.toml. Default: /var/lib/headroom-service for root, else your own.",
+    )(command)
+
+
+def _default_data() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/headroom-service")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "headroom-service"
+
+
+def settings_or_usage_error(data: Path, overrides: dict[str, Any]) -> ServiceSettings:
+    """Load the settings; a wrong one ends the command with exit code 2."""
+    try:
+        return load_settings(data.absolute(), overrides)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  headroom serve --data ./service
+  headroom serve --tunnel 10.77.0.1/16 --endpoint counts.example.org:51820 --enrol 0.0.0.0:8401"""
+)
+@data_option
+@click.option("--host", help="Address for portal, API and ingest on this machine. Default: 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), help="TCP port. Default: 8400; 0 = any free one.")
+@click.option("--tunnel", metavar="ADDRESS/PREFIX", help="Bring up WireGuard; the service's address and network.")
+@click.option("--endpoint", metavar="HOST:PORT", help="Where sensors reach this machine's WireGuard from outside.")
+@click.option("--interface", help="Name of the WireGuard interface. Default: headroom0.")
+@click.option("--enrol", metavar="HOST:PORT", help="Address where blank sensors enrol, besides --host.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def serve(
+    data: Path,
+    host: str | None,
+    port: int | None,
+    tunnel: str | None,
+    endpoint: str | None,
+    interface: str | None,
+    enrol: str | None,
+    verbose: bool,
+) -> None:
+    """Run the service: ingest, enrolment and health, until Ctrl-C.
+
+    The first start in an empty folder makes the keys and the store. Keep a copy of the keys folder in a safe place:
+    without it the store cannot be opened and sensors must be enrolled again.
+    """
+    given: dict[str, Any] = {"host": host, "port": port, "enrol": enrol}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    wireguard = {"address": tunnel, "endpoint": endpoint, "interface": interface}
+    if any(value is not None for value in wireguard.values()):
+        overrides["tunnel"] = {name: value for name, value in wireguard.items() if value is not None}
+    settings = settings_or_usage_error(data, overrides)
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False)],
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        make_private_folder(settings.data)
+        fresh = not settings.keys.exists()
+        keys = load_or_create(settings.data, settings.keys)
+        if fresh:
+            console.print(f"New keys in [bold]{settings.keys}[/]: keep a copy of that folder in a safe place.")
+        with open_store(settings, keys) as store:
+            ensure_organisation(store, settings)
+            service = Service(settings, keys, store)
+            asyncio.run(service.run(lambda urls: console.print(f"Listening on {', '.join(urls)}", highlight=False)))
+    except (KeyFileError, StoreError, TunnelError, ListenError, OSError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,132 @@
+"""``headroom service``: administration of the service. Works beside a running service and without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from analytics.admin import Administration, CodeView, NewSensor, open_administration
+from analytics.cli.serve import data_option, settings_or_usage_error
+from analytics.enrolment import AdministrationError
+from analytics.store.errors import StoreError
+from uplink.keyfiles import KeyFileError
+
+
+@click.group()
+def service() -> None:
+    """Administer the service: sensors and their enrolment."""
+
+
+@service.group()
+def sensor() -> None:
+    """Add, list and revoke sensors."""
+
+
+def json_option(command: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+_VERIFICATION = click.option(
+    "--verification/--no-verification",
+    default=True,
+    help="Ask for a second code that you deliver by another way. Default: yes.",
+)
+
+
+@contextmanager
+def _administration(data: Path) -> Iterator[tuple[Administration, str]]:
+    settings = settings_or_usage_error(data, {})
+    try:
+        with open_administration(settings) as administration:
+            yield administration, settings.organisation
+    except (AdministrationError, KeyFileError, StoreError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@sensor.command(epilog="Example: headroom service sensor add hall-3 --name 'Hall 3, north door'")
+@click.argument("sensor_id", metavar="ID")
+@click.option("--name", default="", help="What people call it.")
+@click.option("--organisation", help="Default: the service's first one.")
+@_VERIFICATION
+@data_option
+@json_option
+def add(sensor_id: str, name: str, organisation: str | None, verification: bool, data: Path, as_json: bool) -> None:
+    """Add a sensor and print its one-time enrolment code.
+
+    ID is a lower-case name as in DNS: letters, digits, dashes. The code works once, for a limited time; send the
+    verification code by another way (telephone, paper).
+    """
+    with _administration(data) as (administration, default_organisation):
+        try:
+            order = NewSensor(
+                id=sensor_id, org_id=organisation or default_organisation, name=name, verification=verification
+            )
+        except ValidationError as error:
+            raise click.BadParameter(
+                f"{sensor_id!r} is not a sensor's name: lower-case letters, digits and dashes, e.g. hall-3"
+                if error.errors()[0]["loc"] == ("id",)
+                else str(error.errors()[0]["msg"])
+            ) from None
+        _show_code(administration.add(order), as_json)
+
+
+@sensor.command(epilog="Example: headroom service sensor code hall-3")
+@click.argument("sensor_id", metavar="ID")
+@_VERIFICATION
+@data_option
+@json_option
+def code(sensor_id: str, verification: bool, data: Path, as_json: bool) -> None:
+    """Print a new enrolment code for a sensor, e.g. after its card was replaced. Older codes end."""
+    with _administration(data) as (administration, _):
+        _show_code(administration.code(sensor_id, verification=verification), as_json)
+
+
+@sensor.command("list", epilog="Example: headroom service sensor list --json")
+@data_option
+@json_option
+def list_sensors(data: Path, as_json: bool) -> None:
+    """Show all sensors."""
+    with _administration(data) as (administration, _):
+        sensors = administration.sensors()
+    if as_json:
+        click.echo(json.dumps([entry.model_dump(mode="json") for entry in sensors]))
+        return
+    table = Table("sensor", "name", "state", "tunnel address", "enrolled", "revoked", box=None)
+    for entry in sensors:
+        times = [f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "" for moment in (entry.enrolled_at, entry.revoked_at)]
+        table.add_row(entry.id, entry.name, entry.state, entry.tunnel_ip or "", *times)
+    Console().print(table if sensors else "There are no sensors yet: headroom service sensor add ID")
+
+
+@sensor.command(epilog="Example: headroom service sensor revoke hall-3")
+@click.argument("sensor_id", metavar="ID")
+@data_option
+@json_option
+def revoke(sensor_id: str, data: Path, as_json: bool) -> None:
+    """End a sensor's key, its tunnel and its codes at once and for good. What it counted stays."""
+    with _administration(data) as (administration, _):
+        revoked = administration.revoke(sensor_id)
+    if as_json:
+        click.echo(revoked.model_dump_json())
+    else:
+        click.echo(f"Sensor {revoked.id} is revoked.")
+
+
+def _show_code(issued: CodeView, as_json: bool) -> None:
+    if as_json:
+        click.echo(issued.model_dump_json())
+        return
+    click.echo(f"Enrolment code of {issued.sensor_id}:  {issued.code}")
+    click.echo(f"It works once, until {issued.expires_at:%Y-%m-%d %H:%M} UTC. On the sensor:")
+    click.echo(f"  headroom sensor enrol {issued.code} --service http://SERVICE:PORT")
+    if issued.verification is not None:
+        click.echo("")
+        click.echo(f"Verification code, to be delivered by another way:  {issued.verification}")

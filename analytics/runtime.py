@@ -1,0 +1,185 @@
+"""The running service: store, tunnel, listeners and the loop that looks after them, brought up and down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from analytics.admin import create_admin_app, listen
+from analytics.domain.model import Organisation
+from analytics.service_keys import ServiceKeys
+from analytics.service_tunnel import ServiceTunnel
+from analytics.settings import ServiceSettings
+from analytics.store.base import Store
+from analytics.store.errors import StoreError
+from analytics.store.sqlite import SqliteStore
+from analytics.web.app import Services, create_app, create_enrolment_app, create_ingest_app
+from uplink.endpoint import Endpoint
+from uplink.wg_backends import TunnelError
+
+logger = logging.getLogger(__name__)
+
+STORE_FILE = "headroom.db"
+PEERS_EVERY_S = 5.0  # how long another process's change of the store may take to reach this tunnel
+TUNNEL_EVERY_S = 30.0
+_IP_FREEBIND = getattr(socket, "IP_FREEBIND", 15)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on."""
+
+
+def open_store(settings: ServiceSettings, keys: ServiceKeys) -> Store:
+    """The embedded store of the data folder. Raises StoreError."""
+    return SqliteStore.open(settings.data / STORE_FILE, keys.store)
+
+
+def ensure_organisation(store: Store, settings: ServiceSettings) -> None:
+    """New sensors need an organisation to belong to: make it in an empty store."""
+    if not store.organisations():
+        store.put_organisation(Organisation(settings.organisation, settings.organisation))
+
+
+class Service:
+    """One service process."""
+
+    def __init__(self, settings: ServiceSettings, keys: ServiceKeys, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._tunnel = ServiceTunnel(settings.tunnel, keys) if settings.tunnel else None
+        self.services = Services.build(settings, store, keys, on_sensor_change=self._sync_peers)
+        self._servers: list[_Server] = []
+
+    async def run(self, ready: Callable[[list[str]], None] = lambda _: None) -> None:
+        """Serve until SIGTERM or SIGINT. `ready` is told the addresses once all of them listen.
+
+        Raises:
+            TunnelError: the tunnel does not come up.
+            ListenError: an address is taken or not ours.
+        """
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self.services.close)
+            if self._tunnel is not None:
+                self._tunnel.start(self._store.all_sensors())
+                cleanup.callback(self._tunnel.stop)
+            doors = self._doors(cleanup)
+            self._servers = [_Server(app, bound) for app, bound in doors]
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            tasks = [
+                asyncio.create_task(self._keep()),
+                asyncio.create_task(self._announce(ready, [bound for _, bound in doors])),
+            ]
+            try:
+                await asyncio.gather(*(server.serve(sockets=[server.bound]) for server in self._servers))
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Finish what is under way and end."""
+        for server in self._servers:
+            server.should_exit = True
+
+    def _doors(self, cleanup: contextlib.ExitStack) -> list[tuple[FastAPI, socket.socket]]:
+        settings, services = self._settings, self.services
+        doors = [(create_app(settings, self._store, services), bind(settings.host, settings.port))]
+        cleanup.callback(doors[0][1].close)
+        if settings.tunnel is not None:
+            bound = bind(str(settings.tunnel.ip), settings.port, free=True)
+            cleanup.callback(bound.close)
+            doors.append((create_ingest_app(services), bound))
+        if settings.enrol is not None:
+            endpoint = Endpoint.parse(settings.enrol)
+            bound = bind(endpoint.host, endpoint.port)
+            cleanup.callback(bound.close)
+            doors.append((create_enrolment_app(services), bound))
+        bound = listen(settings.admin_socket)
+        cleanup.callback(bound.close)
+        cleanup.callback(settings.admin_socket.unlink, missing_ok=True)
+        doors.append((create_admin_app(services.enrolment), bound))
+        return doors
+
+    async def _announce(self, ready: Callable[[list[str]], None], sockets: list[socket.socket]) -> None:
+        while not all(server.started for server in self._servers):
+            await asyncio.sleep(0.01)
+        ready([_url(bound) for bound in sockets if bound.family != socket.AF_UNIX])
+
+    async def _keep(self) -> None:
+        """Peers follow the store, whoever changed it; a tunnel that vanished comes back."""
+        elapsed = 0.0
+        while True:
+            await asyncio.sleep(PEERS_EVERY_S)
+            elapsed += PEERS_EVERY_S
+            await asyncio.to_thread(self._sync_peers)
+            if self._tunnel is not None and elapsed >= TUNNEL_EVERY_S:
+                elapsed = 0.0
+                try:
+                    await asyncio.to_thread(self._tunnel.tick)
+                except TunnelError as error:
+                    logger.error("the tunnel is not well: %s", error)
+
+    def _sync_peers(self) -> None:
+        if self._tunnel is None:
+            return
+        try:
+            self._tunnel.sync(self._store.all_sensors())
+        except (TunnelError, StoreError) as error:
+            logger.error("the tunnel's peers do not follow the store: %s", error)
+
+
+class _Server(uvicorn.Server):
+    """One listener among several: signals are the service's business."""
+
+    def __init__(self, app: FastAPI, bound: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,  # addresses and ids of sensors are nobody's log line
+                server_header=False,
+                proxy_headers=False,  # nobody may claim another's address
+                timeout_graceful_shutdown=5,
+                limit_concurrency=1_000,
+            )
+        )
+        self.bound = bound
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(host: str, port: int, *, free: bool = False) -> socket.socket:
+    """A listening socket. `free`: also on an address that is not there yet or vanishes for a while (the tunnel's).
+
+    Raises:
+        ListenError: taken, or not an address of this machine.
+    """
+    address = ipaddress.ip_address(host)
+    bound = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if free:
+            bound.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+        bound.bind((host, port))
+        bound.listen(512)
+    except OSError as error:
+        bound.close()
+        raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
