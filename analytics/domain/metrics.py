@@ -7,8 +7,9 @@ percentage is taken last and never averaged. The words, formulas and sources are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,11 @@ class DayCells:
 
 
 def day_cells(
-    facts: MinuteFacts, grid: LocalGrid, matches: Matches | None = None, withdrawn: Array | None = None
+    facts: MinuteFacts,
+    grid: LocalGrid,
+    matches: Matches | None = None,
+    withdrawn: npt.NDArray[np.int64] | None = None,
+    counted: BoolArray | None = None,
 ) -> DayCells:
     """Add a room's minutes and bookings up by local day and hour.
 
@@ -113,6 +118,8 @@ def day_cells(
 
     Args:
         withdrawn: start minutes of bookings that were cancelled or moved before they began.
+        counted: which bookings of ``matches`` are this room's own, shape (bookings,); None: all. A booking of a
+            combined room takes its parts' time, but is counted once, in the combined room.
     """
     if grid.length == 0:
         raise ValueError("a grid without minutes has no days")
@@ -138,7 +145,7 @@ def day_cells(
         np.maximum.at(most, cell, np.maximum.reduceat(np.nan_to_num(facts.people[at]), begins))
         hours[HOURLY_MAXIMUM] = most.reshape(days, 24, 4).max(axis=2)
     if matches is not None:
-        _add_bookings(hours, matches, grid, first, days)
+        _add_bookings(hours, matches, counted, grid, first, days)
     if withdrawn is not None:
         np.add.at(hours["bookings_withdrawn"].ravel(), _start_cell(withdrawn, grid, first, days), 1)
     return DayCells(first, hours, quarters)
@@ -189,10 +196,14 @@ def _start_cell(starts: npt.ArrayLike, grid: LocalGrid, first: int, days: int) -
     return cell
 
 
-def _add_bookings(hours: dict[str, Array], matches: Matches, grid: LocalGrid, first: int, days: int) -> None:
+def _add_bookings(
+    hours: dict[str, Array], matches: Matches, counted: BoolArray | None, grid: LocalGrid, first: int, days: int
+) -> None:
     inside = (matches.plan.start >= grid.start) & (matches.plan.start < grid.end)
     # A booking without length takes no time of anybody: it is listed, not counted.
     inside &= (matches.flags & int(Flag.NO_LENGTH)) == 0
+    if counted is not None:
+        inside &= counted
     chosen = np.flatnonzero(inside)
     cell = _start_cell(matches.plan.start[chosen], grid, first, days)
     np.add.at(hours["bookings"].ravel(), cell, 1)
@@ -218,73 +229,128 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return result
 
 
-FIGURES: Mapping[str, tuple[str, str]] = {
-    # figure: (unit, formula)
-    "coverage": ("ratio", "measured_minutes / open_minutes"),
-    "frequency": ("ratio", "in_use_minutes / measured_minutes"),
-    "fill": ("ratio", "seated_person_minutes / seat_minutes_in_use"),
-    "utilisation": ("ratio", "seated_person_minutes / seat_minutes"),
-    "seat_frequency": ("ratio", "seat_minutes_in_use / seat_minutes"),
-    "planned_frequency": ("ratio", "booked_minutes / open_minutes"),
-    "planned_frequency_measured": ("ratio", "booked_measured_minutes / measured_minutes"),
-    "planned_fill": ("ratio", "expected_person_minutes / expected_seat_minutes"),
-    "planned_utilisation": ("ratio", "seat_minutes_booked / seat_minutes_open x planned_fill"),
-    "expected_known": ("ratio", "expected_minutes / booked_minutes"),
-    "unused_booked": ("ratio", "1 - booked_in_use_minutes / booked_measured_minutes"),
-    "unscheduled": ("ratio", "unscheduled_minutes / in_use_minutes"),
-    "people_in_use": ("people", "person_minutes / in_use_minutes"),
-    "no_show_rate": ("ratio", "bookings_no_show / (bookings - bookings_unknown)"),
-    "unknown_rate": ("ratio", "bookings_unknown / bookings"),
-    "mean_attendance": ("people", "attendance / attended_bookings"),
-    "open_hours": ("hours", "open_minutes / 60"),
-    "measured_hours": ("hours", "measured_minutes / 60"),
-    "booked_hours": ("hours", "booked_minutes / 60"),
-    "in_use_hours": ("hours", "in_use_minutes / 60"),
-    "hours_lost": ("hours", "(booked_measured_minutes - booked_in_use_minutes) / 60"),
-    "unscheduled_hours": ("hours", "unscheduled_minutes / 60"),
-    "release_hours": ("hours", "release_minutes / 60"),
-    "person_hours": ("hours", "person_minutes / 60"),
+def _planned_fill(s: Sums) -> Array:
+    return _ratio(s["expected_person_minutes"], s["expected_seat_minutes"])
+
+
+def _planned_utilisation(s: Sums) -> Array:
+    share = _ratio(s["seat_minutes_booked"], s["seat_minutes_open"])
+    return share * np.where(s["booked_minutes"] > 0, _planned_fill(s), 0.0)
+
+
+def _judged(s: Sums) -> Array:
+    return s["bookings"] - s["bookings_unknown"]
+
+
+def _unknown_unless(known: npt.NDArray[np.bool_], value: Array) -> Array:
+    return np.where(known, value, np.nan)
+
+
+def _booked_known(s: Sums) -> npt.NDArray[np.bool_]:
+    known: npt.NDArray[np.bool_] = (s["booked_measured_minutes"] > 0) | (s["booked_minutes"] == 0)
+    return known
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its unit, its formula for people, the measures it needs, and how to compute it."""
+
+    unit: str
+    formula: str
+    compute: Callable[[Sums], Array] = field(repr=False)
+    more: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Measures that the formula names, and those that decide whether it is known."""
+        return tuple(name for name in MEASURES if name in (*re.findall(r"[a-z_]+", self.formula), *self.more))
+
+
+def _share(above: str, below: str) -> Figure:
+    return Figure("ratio", f"{above} / {below}", lambda s: _ratio(s[above], s[below]))
+
+
+def _hours(minutes: str, *, measured: bool = False) -> Figure:
+    if not measured:
+        return Figure("hours", f"{minutes} / 60", lambda s: s[minutes] / 60)
+    return Figure(
+        "hours",
+        f"{minutes} / 60",
+        lambda s: _unknown_unless(s["measured_minutes"] > 0, s[minutes] / 60),
+        ("measured_minutes",),
+    )
+
+
+FIGURES: Mapping[str, Figure] = {
+    "coverage": _share("measured_minutes", "open_minutes"),
+    "frequency": _share("in_use_minutes", "measured_minutes"),
+    "fill": _share("seated_person_minutes", "seat_minutes_in_use"),
+    "utilisation": _share("seated_person_minutes", "seat_minutes"),
+    "seat_frequency": _share("seat_minutes_in_use", "seat_minutes"),
+    "planned_frequency": _share("booked_minutes", "open_minutes"),
+    "planned_frequency_measured": _share("booked_measured_minutes", "measured_minutes"),
+    "planned_fill": Figure("ratio", "expected_person_minutes / expected_seat_minutes", _planned_fill),
+    "planned_utilisation": Figure(
+        "ratio",
+        "(seat_minutes_booked / seat_minutes_open) x (expected_person_minutes / expected_seat_minutes)",
+        _planned_utilisation,
+        ("booked_minutes",),
+    ),
+    "expected_known": _share("expected_minutes", "booked_minutes"),
+    "unused_booked": Figure(
+        "ratio",
+        "1 - booked_in_use_minutes / booked_measured_minutes",
+        lambda s: 1 - _ratio(s["booked_in_use_minutes"], s["booked_measured_minutes"]),
+    ),
+    "unscheduled": _share("unscheduled_minutes", "in_use_minutes"),
+    "people_in_use": Figure(
+        "people", "person_minutes / in_use_minutes", lambda s: _ratio(s["person_minutes"], s["in_use_minutes"])
+    ),
+    "no_show_rate": Figure(
+        "ratio",
+        "bookings_no_show / (bookings - bookings_unknown)",
+        lambda s: _ratio(s["bookings_no_show"], _judged(s)),
+    ),
+    "unknown_rate": _share("bookings_unknown", "bookings"),
+    "mean_attendance": Figure(
+        "people", "attendance / attended_bookings", lambda s: _ratio(s["attendance"], s["attended_bookings"])
+    ),
+    "open_hours": _hours("open_minutes"),
+    "measured_hours": _hours("measured_minutes"),
+    "booked_hours": _hours("booked_minutes"),
+    "in_use_hours": _hours("in_use_minutes", measured=True),
+    "hours_lost": Figure(
+        "hours",
+        "(booked_measured_minutes - booked_in_use_minutes) / 60",
+        lambda s: _unknown_unless(_booked_known(s), (s["booked_measured_minutes"] - s["booked_in_use_minutes"]) / 60),
+        ("booked_minutes",),
+    ),
+    "unscheduled_hours": _hours("unscheduled_minutes", measured=True),
+    "release_hours": Figure(
+        "hours",
+        "release_minutes / 60",
+        lambda s: _unknown_unless((_judged(s) > 0) | (s["bookings"] == 0), s["release_minutes"] / 60),
+        ("bookings", "bookings_unknown"),
+    ),
+    "person_hours": _hours("person_minutes", measured=True),
 }
+"""Every figure. Values above 1 are kept: a room can be over capacity. NaN is unknown, never 0: hours of use are unknown
+where nothing was measured, and otherwise those of the measured part, to be read beside ``coverage``."""
 
 
-def figures(sums: Sums) -> dict[str, Array]:
-    """Every figure of ``FIGURES`` from sums of ``MEASURES``, elementwise; NaN is unknown.
+def needed_measures(names: Iterable[str]) -> tuple[str, ...]:
+    """Measures from which the named figures are computed.
 
-    Values above 1 are kept: a room can be over capacity. Hours measured are those of the measured part: compare them
-    with ``coverage`` at hand. Where nothing at all was measured they are unknown, not 0.
+    Raises:
+        KeyError: there is no such figure.
     """
+    return tuple(dict.fromkeys(measure for name in names for measure in FIGURES[name].needs))
+
+
+def figures(sums: Sums, names: Iterable[str] | None = None) -> dict[str, Array]:
+    """Figures from sums of measures, elementwise; by default all of ``FIGURES``."""
     s = {name: np.asarray(value, dtype=np.float64) for name, value in sums.items()}
-    planned_fill = _ratio(s["expected_person_minutes"], s["expected_seat_minutes"])
-    unmeasured = np.where(s["measured_minutes"] > 0, 0.0, np.nan)
-    unmeasured_booked = np.where((s["booked_measured_minutes"] > 0) | (s["booked_minutes"] == 0), 0.0, np.nan)
-    judged = s["bookings"] - s["bookings_unknown"]
-    return {
-        "coverage": _ratio(s["measured_minutes"], s["open_minutes"]),
-        "frequency": _ratio(s["in_use_minutes"], s["measured_minutes"]),
-        "fill": _ratio(s["seated_person_minutes"], s["seat_minutes_in_use"]),
-        "utilisation": _ratio(s["seated_person_minutes"], s["seat_minutes"]),
-        "seat_frequency": _ratio(s["seat_minutes_in_use"], s["seat_minutes"]),
-        "planned_frequency": _ratio(s["booked_minutes"], s["open_minutes"]),
-        "planned_frequency_measured": _ratio(s["booked_measured_minutes"], s["measured_minutes"]),
-        "planned_fill": planned_fill,
-        "planned_utilisation": _ratio(s["seat_minutes_booked"], s["seat_minutes_open"])
-        * np.where(s["booked_minutes"] > 0, planned_fill, 0.0),
-        "expected_known": _ratio(s["expected_minutes"], s["booked_minutes"]),
-        "unused_booked": 1 - _ratio(s["booked_in_use_minutes"], s["booked_measured_minutes"]),
-        "unscheduled": _ratio(s["unscheduled_minutes"], s["in_use_minutes"]),
-        "people_in_use": _ratio(s["person_minutes"], s["in_use_minutes"]),
-        "no_show_rate": _ratio(s["bookings_no_show"], judged),
-        "unknown_rate": _ratio(s["bookings_unknown"], s["bookings"]),
-        "mean_attendance": _ratio(s["attendance"], s["attended_bookings"]),
-        "open_hours": s["open_minutes"] / 60,
-        "measured_hours": s["measured_minutes"] / 60,
-        "booked_hours": s["booked_minutes"] / 60,
-        "in_use_hours": s["in_use_minutes"] / 60 + unmeasured,
-        "hours_lost": (s["booked_measured_minutes"] - s["booked_in_use_minutes"]) / 60 + unmeasured_booked,
-        "unscheduled_hours": s["unscheduled_minutes"] / 60 + unmeasured,
-        "release_hours": s["release_minutes"] / 60 + np.where((judged > 0) | (s["bookings"] == 0), 0.0, np.nan),
-        "person_hours": s["person_minutes"] / 60 + unmeasured,
-    }
+    return {name: FIGURES[name].compute(s) for name in (FIGURES if names is None else names)}
 
 
 @dataclass(frozen=True)

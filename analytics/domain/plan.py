@@ -5,16 +5,13 @@ Everything here works on minutes since 1970-01-01T00:00Z and on arrays with one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
 
 import numpy as np
 
 from analytics.domain.time import BoolArray, FloatArray, IntArray, LocalGrid, Window, fill_runs
-
-VersionT = TypeVar("VersionT")
 
 
 @dataclass(frozen=True)
@@ -83,45 +80,58 @@ class MatchRules:
 
 
 class Known(StrEnum):
-    """How a booking stood when it started."""
+    """How a slot of a booking stood when it started."""
 
     PLANNED = "planned"
     WITHDRAWN = "withdrawn"
-    """Cancelled or moved away before it started: not judged."""
+    """Cancelled or moved out of the room before it started: not judged, counted apart."""
     WITHDRAWN_LATE = "withdrawn_late"
-    """Cancelled or moved away after it had started: judged as planned, and said so."""
+    """Cancelled or moved after it had started: judged as planned, and said so."""
 
 
-def known_at_start(
-    versions: Sequence[VersionT],
-    *,
-    seen_at: Callable[[VersionT], int],
-    start: Callable[[VersionT], int],
-    withdrawn: Callable[[VersionT], bool],
-) -> tuple[VersionT, Known]:
-    """The version of a booking to judge it by: the plan as known when the booking started.
+@dataclass(frozen=True)
+class Version:
+    """One version of a booking in one room; minutes.
 
-    Scheduling systems rewrite history, so the last version is not the plan of the day. Versions seen only after the
-    start they name come from a first pull that looked back: then the first one seen counts.
-
-    Args:
-        versions: all versions of one booking, at least one.
-        seen_at: minute at which we learned of a version.
-        start: start minute that a version names.
-        withdrawn: whether a version cancels the booking or moves it out of the room.
+    Attributes:
+        recorded: when we learned of it.
+        superseded: when another version or a tombstone replaced it; None: it stands.
+        start: of the booking.
+        live: it plans the room (neither cancelled, nor moved away, nor a tombstone).
     """
-    if not versions:
-        raise ValueError("a booking has at least one version")
-    ordered = sorted(versions, key=seen_at)
-    chosen = ordered[0]
-    for version in ordered[1:]:
-        # A version counts when it was known before the plan that it replaces would have begun.
-        if seen_at(version) <= start(chosen) or (withdrawn(chosen) and seen_at(version) <= start(version)):
-            chosen = version
-    if withdrawn(chosen):
-        return chosen, Known.WITHDRAWN
-    late = any(withdrawn(v) for v in ordered[ordered.index(chosen) + 1 :])
-    return chosen, Known.WITHDRAWN_LATE if late else Known.PLANNED
+
+    recorded: int
+    superseded: int | None
+    start: int
+    live: bool
+
+
+def known_at_start(versions: Sequence[Version]) -> list[tuple[int, Known]]:
+    """Which versions of one booking to judge, by index: the plan as known when each of them started.
+
+    Scheduling systems rewrite history, so the last version is not the plan of the day. A booking moved while it ran
+    is two slots: the one that it had when it started, and the later one. What a first pull learned looking back
+    counts as if it had always been known.
+    """
+    order = sorted(range(len(versions)), key=lambda i: versions[i].recorded)
+    found: list[tuple[int, Known]] = []
+    for position, i in enumerate(order):
+        version = versions[i]
+        if not version.live:
+            continue
+        in_time = version.recorded <= version.start
+        if not in_time and position > 0:
+            continue  # history rewritten afterwards
+        follower = versions[order[position + 1]] if position + 1 < len(order) else None
+        replaced = version.superseded
+        gone = replaced is not None and (follower is None or not follower.live or follower.recorded > replaced)
+        if in_time and replaced is not None and replaced <= version.start:
+            if gone:
+                found.append((i, Known.WITHDRAWN))
+            continue  # else changed in time: the follower is the plan
+        moved = follower is not None and follower.live and follower.start != version.start
+        found.append((i, Known.WITHDRAWN_LATE if gone or (replaced is not None and moved) else Known.PLANNED))
+    return found
 
 
 @dataclass(frozen=True)
