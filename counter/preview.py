@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from counter.scene import SceneLine, SceneZone
-from counter.types import Direction, Frame, FrameResult, Track
+from counter.types import Detections, Direction, Frame, FrameResult, Track
 
 Colour = tuple[int, int, int]
 _INK: Colour = (32, 26, 22)
@@ -53,12 +53,15 @@ class Painter:
         self._zones = list(zones)
         self._pixelate = pixelate
         self._flash: dict[str, tuple[float, Direction]] = {}
+        self._seen = Detections.empty()
 
     def paint(self, frame: Frame, result: FrameResult, totals: Totals) -> Frame:
         """A new picture ``[height, width, 3]``; the frame stays as it is."""
         canvas = frame.copy()
+        if result.inferred:
+            self._seen = result.detections  # where the network rests, people are still where they were
         if self._pixelate:
-            _pixelate_people(canvas, result)
+            _pixelate_people(canvas, result, self._seen)
         for crossing in result.crossings:
             self._flash[crossing.line] = (result.t, crossing.direction)
         unit = max(1.0, min(canvas.shape[0] / 480, canvas.shape[1] / 640))
@@ -121,9 +124,9 @@ def _clip(canvas: Frame, x1: float, y1: float, x2: float, y2: float) -> tuple[in
     return max(0, int(x1)), max(0, int(y1)), min(width, int(np.ceil(x2))), min(height, int(np.ceil(y2)))
 
 
-def _pixelate_people(canvas: Frame, result: FrameResult) -> None:
+def _pixelate_people(canvas: Frame, result: FrameResult, seen: Detections) -> None:
     """Replace every person by blocks of a seventh of the box's width: a face keeps one or two of them."""
-    boxes = [tuple(map(float, box)) for box in result.detections.boxes]
+    boxes = [tuple(map(float, box)) for box in seen.boxes]
     boxes += [track.box for track in (*result.tracks, *result.tentative)]
     for left, top, right, bottom in boxes:
         margin = 0.06 * (right - left)
