@@ -278,7 +278,7 @@ class Spool:
     def _recover(self) -> None:
         state = load_state(self.folder)
         self._counters = state.counters
-        damaged = 0
+        damaged = headless = 0
         for number, path in segment_paths(self.folder):
             try:
                 found = SegmentFile(path)
@@ -287,18 +287,19 @@ class Spool:
                 _LOG.error("%s: cannot be read now, and is kept: %s", path.name, error.strerror)
                 continue
             if found.header is None:
-                damaged += found.count
+                headless += found.count
                 path.unlink()
                 continue
-            known, done = state.segment(found.header.segment_id)
-            missing = set(range(found.count, known))
-            lost = (found.damaged | missing) - done
+            known, done = state.take(found.header.segment_id)
+            lost = (found.damaged | set(range(found.count, known))) - done
             damaged += len(lost)
             segment = _Segment(number, path, found.header, max(found.count, known), found.trim(), done=done | lost)
             self._segments[number] = segment
             for place in range(segment.count):
                 if place not in segment.done:
                     self._entries[next(self._tickets)] = _Entry(segment, place)
+        if not self._unreadable:
+            damaged += state.waiting + max(0, headless - state.written)
         if damaged:
             _LOG.error("%d records in the spool were damaged and are lost", damaged)
             self._counters.damaged += damaged

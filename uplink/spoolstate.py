@@ -113,10 +113,19 @@ class SpoolState:
     counters: SpoolCounters = field(default_factory=SpoolCounters)
     segments: dict[bytes, tuple[int, set[int]]] = field(default_factory=dict)
 
-    def segment(self, segment_id: bytes) -> tuple[int, set[int]]:
-        """Frames known to be written, and those of them that are done."""
-        count, done = self.segments.get(segment_id, (0, set()))
-        return count, set(done)
+    def take(self, segment_id: bytes) -> tuple[int, set[int]]:
+        """Frames known to be written, and those of them that are done; the segment is found and taken out."""
+        return self.segments.pop(segment_id, (0, set()))
+
+    @property
+    def written(self) -> int:
+        """Frames in the segments that are not taken out: their files are gone, or no longer say which they are."""
+        return sum(count for count, _ in self.segments.values())
+
+    @property
+    def waiting(self) -> int:
+        """Those of them that were not done."""
+        return sum(count - len(done) for count, done in self.segments.values())
 
 
 def save_state(folder: Path, state: SpoolState) -> int:
@@ -172,7 +181,7 @@ def read_status(folder: Path) -> SpoolStatus:
             continue
         count += 1
         if found.header is not None:
-            done = state.segment(found.header.segment_id)[1] | found.damaged
+            done = state.take(found.header.segment_id)[1] | found.damaged
             waiting += found.count - len([place for place in done if place < found.count])
     return SpoolStatus(waiting, 0, count, unreadable, size, "", state.counters)
 
