@@ -73,7 +73,15 @@ CREATE TABLE stale_rooms (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+_V3 = """
+CREATE TABLE kept (
+  kind TEXT NOT NULL, org TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sealed BLOB NOT NULL,
+  expires_at INTEGER, PRIMARY KEY (kind, org, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX kept_expiry ON kept (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 
 
 def migrate(connection: Any) -> None:

@@ -10,13 +10,14 @@ from analytics.store.sealing import AesNameSealer, NameSealer, file_key
 from analytics.store.sqlite.connection import Connections
 from analytics.store.sqlite.counts import CountPart
 from analytics.store.sqlite.housekeeping import HousekeepingPart
+from analytics.store.sqlite.kept import KeptPart
 from analytics.store.sqlite.master import MasterPart
 from analytics.store.sqlite.plan import PlanPart
 from analytics.store.sqlite.rollups import RollupPart
 from analytics.store.sqlite.sensors import SensorPart
 
 
-class SqliteStore(MasterPart, SensorPart, CountPart, PlanPart, RollupPart, HousekeepingPart):
+class SqliteStore(MasterPart, SensorPart, CountPart, PlanPart, RollupPart, HousekeepingPart, KeptPart):
     """`analytics.store.base.Store` in one SQLCipher file.
 
     ``key`` is the raw 32-byte key of the file, ``sealer`` seals bookers' names. Thread-safe. Raises StoreLockedError
