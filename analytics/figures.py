@@ -144,7 +144,7 @@ def table(
     names = tuple(dict.fromkeys(("coverage", *names)))
     rooms = scope.choose(site)
     loaded = _load(store, scope, rooms, metrics.needed_measures(names))
-    missing = _missing(loaded)
+    missing = _missing(loaded, rooms, site)
     by_room = by in (By.ROOM, By.BUILDING, By.ROOM_CLASS)
     if by_room:
         keys = [_room_key(by, room) for room in rooms]
@@ -170,10 +170,12 @@ def heat_map(store: Store, scope: Scope, names: Sequence[str] = ("frequency",), 
     """Hour by weekday over all rooms of a scope; ``coverage`` always comes with it."""
     site = site or Site.load(store, scope.org_id)
     names = tuple(dict.fromkeys(("coverage", *names)))
-    loaded = _load(store, scope, scope.choose(site), metrics.needed_measures(names))
+    rooms = scope.choose(site)
+    loaded = _load(store, scope, rooms, metrics.needed_measures(names))
+    missing = _missing(loaded, rooms, site)
     weekday = np.array([day.weekday() for day in loaded.days], dtype=np.int64)
     sums = {name: heat_sums(values, weekday) for name, values in loaded.measures.items()}
-    return HeatMap(metrics.figures(sums, names), _missing(loaded))
+    return HeatMap(metrics.figures(sums, names), missing)
 
 
 def heat_sums(values: Array, weekday: npt.NDArray[np.int64]) -> Array:
@@ -196,8 +198,27 @@ def peaks(store: Store, scope: Scope, site: Site | None = None) -> Peaks:
     return Peaks(found.p95, found.highest, day, found.quarter, found.moments)
 
 
+def day_sums(store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site) -> RollupTable:
+    """Sums by room, day and local hour, for exports; days without a roll-up hold their measuring hours alone."""
+    loaded = _load(store, scope, rooms, names)
+    _missing(loaded, rooms, site)
+    return loaded
+
+
+def group_days(
+    by: By, days: Sequence[date], cells: Mapping[str, Array], site: Site
+) -> tuple[list[date], dict[str, Array]]:
+    """Add days up to weeks, months ...; the first day of each group and the sums."""
+    keys = _day_keys(by, days, site)
+    _, sums = _group(keys, cells)
+    first: dict[str, date] = {}
+    for key, day in zip(keys, days, strict=True):
+        first.setdefault(key, day)
+    return list(first.values()), sums
+
+
 def _load(store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str]) -> RollupTable:
-    """Roll-ups of the days of a scope; a day without one adds nothing and is counted by ``_missing``."""
+    """Roll-ups of the days of a scope; ``_missing`` looks after days without one."""
     loaded = store.rollups(scope.org_id, [r.id for r in rooms], scope.start, scope.end, DEFINITION, names)
     keep = _kept_days(store, scope, loaded.days)
     if keep is None:
@@ -222,15 +243,43 @@ def _kept_days(store: Store, scope: Scope, days: Sequence[date]) -> npt.NDArray[
     return keep
 
 
-def _missing(loaded: RollupTable) -> int:
-    """Count days without a roll-up and turn their NaN into nothing, in place."""
+def _missing(loaded: RollupTable, rooms: Sequence[Room], site: Site) -> int:
+    """Fill room-days without a roll-up, in place, and count those that should have one.
+
+    Nothing was counted or booked on them, so all that they hold is the hours that should have been measured: a
+    sensor that never spoke must lower the coverage and not vanish from it.
+    """
     missing = 0
+    opened = loaded.measures.get("open_minutes")
     for name, values in loaded.measures.items():
         gone = np.isnan(values)
-        if name == "open_minutes":
-            missing = int(gone[:, :, 0].sum())
-        values[gone] = 0.0
-    return missing
+        if not gone.any():
+            continue
+        if name in ("open_minutes", "seat_minutes_open"):
+            for row in np.flatnonzero(gone.any(axis=(1, 2))).tolist():
+                at = np.flatnonzero(gone[row].any(axis=1))
+                hours = _open_minutes(site.calendar(rooms[row]), [loaded.days[day] for day in at.tolist()])
+                if name == "open_minutes":
+                    missing += int((hours.sum(axis=1) > 0).sum())
+                else:
+                    seats = [rooms[row].capacity_on(loaded.days[day]) or 0 for day in at.tolist()]
+                    hours = hours * np.array(seats, dtype=np.float64)[:, None]
+                values[row, at] = hours
+        else:
+            values[gone] = 0.0
+    return missing if opened is not None else 0
+
+
+def _open_minutes(calendar: Calendar, days: Sequence[date]) -> Array:
+    """Measuring minutes by day and local hour, shape (days, 24); 0 on closed days."""
+    week = np.zeros((7, 1440))
+    for weekday, windows in enumerate(calendar.hours):
+        for begin, end in windows:
+            week[weekday, begin:end] = 1
+    by_hour = week.reshape(7, 24, 60).sum(axis=2)
+    result: Array = by_hour[[day.weekday() for day in days]]
+    result[[day_number(day) in calendar.closed for day in days]] = 0
+    return result
 
 
 def _room_key(by: By, room: Room) -> str:
@@ -263,7 +312,7 @@ def _day_keys(by: By, days: Iterable[date], site: Site) -> list[str]:
 def _group(keys: Sequence[str], cells: Mapping[str, Array]) -> tuple[tuple[str, ...], dict[str, Array]]:
     """Add cells with the same key up; labels in order of first appearance, weekdays and hours in theirs."""
     labels = tuple(dict.fromkeys(keys))
-    if all(label.isdigit() for label in labels):
+    if all(len(label) <= 2 and label.isdigit() for label in labels):
         labels = tuple(sorted(labels))
     place = {label: i for i, label in enumerate(labels)}
     index = np.array([place[key] for key in keys], dtype=np.int64)
