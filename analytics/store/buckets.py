@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 
@@ -13,6 +14,7 @@ from analytics.store import packing
 from analytics.store.base import OUTCOMES
 from analytics.store.documents import day_number, day_of, days_in_month, divmod_month, month_number, to_ms
 
+_MEASURE = re.compile(r"[a-z][a-z0-9_]*")  # also a field's name in both stores
 _LONGEST = 3600  # seconds a record can span: it may have begun on the day before
 
 
@@ -56,6 +58,8 @@ def by_month(rollups: Collection[DayRollup]) -> dict[tuple[str, str, int], dict[
     for rollup in rollups:
         month = months.setdefault((rollup.room_id, rollup.definition, month_number(rollup.day)), {})
         for measure, values in rollup.measures.items():
+            if not _MEASURE.fullmatch(measure):
+                raise ValueError(f"measure {measure!r}: a name is lower-case letters, digits and underscores")
             array = np.asarray(values, dtype=np.float64)
             if array.ndim != 1 or not len(array):
                 raise ValueError(f"measure {measure!r} of room {rollup.room_id!r} has shape {array.shape}, not (k,)")

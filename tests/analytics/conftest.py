@@ -12,27 +12,37 @@ import pytest
 
 from analytics.store.base import Store
 from analytics.store.sqlite import SqliteStore
+from tests.analytics.serial_proxy import serial_proxy
 
 MASTER_KEY = bytes(range(32))
 OpenStore = Callable[[], Store]
 
 
-def mongodb_uri() -> str:
+@pytest.fixture(scope="session")
+def mongodb_uri() -> Iterator[str]:
     """A server that speaks MongoDB's protocol; the test skips with the reason where there is none."""
     uri = os.environ.get("HEADROOM_TEST_MONGODB_URI", "")
     if not uri:
         pytest.skip("HEADROOM_TEST_MONGODB_URI names no MongoDB-compatible server")
-    return uri
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, object]](uri, serverSelectionTimeoutMS=5_000) as client:
+        about, address = client.admin.command("buildInfo"), client.address
+    if "ferretdbVersion" not in about or address is None:
+        yield uri
+        return
+    with serial_proxy(*address) as proxied:
+        yield proxied
 
 
 @pytest.fixture
-def mongodb_database() -> Iterator[tuple[str, str]]:
+def mongodb_database(mongodb_uri: str) -> Iterator[tuple[str, str]]:
     """Address of the server and the name of a database of the test's own."""
     from pymongo import MongoClient
 
-    uri, name = mongodb_uri(), f"headroom_test_{uuid.uuid4().hex[:12]}"
-    yield uri, name
-    with MongoClient[dict[str, object]](uri) as client:
+    name = f"headroom_test_{uuid.uuid4().hex[:12]}"
+    yield mongodb_uri, name
+    with MongoClient[dict[str, object]](mongodb_uri) as client:
         client.drop_database(name)
 
 
