@@ -121,7 +121,7 @@ class IntervalCounter:
         records: list[CountRecord] = []
         if self._t is not None and self._present is not None and self._step:
             records += self._pass(self._utc, self._utc + self._step, self._step)
-        if self._open is not None and (self._open.held or self._open.entered or self._open.left):
+        if self._open is not None and (self._open.entered or self._open.left or sum(self._open.held.values()) > 1e-6):
             records.append(self._finish(self._open))
         self._open = self._t = self._present = None
         return records
