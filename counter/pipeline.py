@@ -257,7 +257,7 @@ class PeopleCounter:
             for track in result.tracks
         )
 
-    def _present(self, result: FrameResult) -> int:
+    def present(self, result: FrameResult) -> int:
         """What the record calls present: people in the zones, in rooms with a line held against the crossings."""
         if self._sees_room and result.occupancy is not None:
             return result.occupancy
@@ -266,7 +266,7 @@ class PeopleCounter:
     def _report(self, result: FrameResult, utc: datetime | None, health: Iterable[Health]) -> None:
         entered, left = _directions(result.crossings)
         self._deliver(
-            self._intervals.add(result.t, self._wall(result.t, utc), self._present(result), entered, left, health)
+            self._intervals.add(result.t, self._wall(result.t, utc), self.present(result), entered, left, health)
         )
 
     def _deliver(self, records: list[CountRecord]) -> None:

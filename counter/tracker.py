@@ -20,6 +20,9 @@ from counter.motion import Array, MotionState
 from counter.types import Detections, Track
 
 HOME_SECONDS = 2.0
+SOFT = 0.7  # share of the threshold from which somebody who walks may become a track
+DOUBT_SECONDS = 2.0  # what has been tentative for longer is furniture that looks like somebody
+WALKED = 0.25  # person sizes that tell walking from a box that shakes
 EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
 _FORBIDDEN = 1e6
 
@@ -29,7 +32,8 @@ class TrackerSettings:
     """How the tracker decides. Times in seconds, scores 0 to 1.
 
     Attributes:
-        threshold: score from which a detection may begin a track. Lower finds more people and more ghosts.
+        threshold: score from which a detection may begin a track; somebody who visibly walks needs only 0.7 of it.
+            Lower finds more people and more ghosts.
         low_threshold: score from which a detection may continue a track.
         confirm_seconds: how long a track stays tentative. Longer keeps ghosts out, and misses people who are in view
             for a moment only.
@@ -71,8 +75,9 @@ class TrackerSettings:
 class TrackTable:
     """Tracks of one kind, one row each: a motion state and the bookkeeping beside it, ``[n]`` arrays.
 
-    ``hits`` counts strong detections and ``evidence`` sums their scores, ``misses`` counts frames without; ``home``
-    ``[n, 2]`` follows the centre slowly: far from home means walking.
+    ``hits`` counts strong detections and ``evidence`` sums their scores, ``misses`` counts frames without one after the
+    first; ``soft_hits`` and ``last_strong`` count from a lower score on. ``home`` ``[n, 2]`` is where a tentative track
+    began, and follows the centre of a confirmed one slowly: far from home means walking.
     """
 
     state: MotionState
@@ -82,6 +87,7 @@ class TrackTable:
     last_seen: Array
     last_strong: Array
     hits: NDArray[np.int64]
+    soft_hits: NDArray[np.int64]
     misses: NDArray[np.int64]
     evidence: Array
     home: Array
@@ -98,6 +104,7 @@ class TrackTable:
             self.last_seen[rows],
             self.last_strong[rows],
             self.hits[rows],
+            self.soft_hits[rows],
             self.misses[rows],
             self.evidence[rows],
             self.home[rows],
@@ -112,14 +119,16 @@ class TrackTable:
             np.concatenate((self.last_seen, other.last_seen)),
             np.concatenate((self.last_strong, other.last_strong)),
             np.concatenate((self.hits, other.hits)),
+            np.concatenate((self.soft_hits, other.soft_hits)),
             np.concatenate((self.misses, other.misses)),
             np.concatenate((self.evidence, other.evidence)),
             np.concatenate((self.home, other.home)),
         )
 
     @classmethod
-    def born(cls, boxes: Array, scores: Array, t: float, ids: Sequence[int]) -> TrackTable:
+    def born(cls, boxes: Array, scores: Array, t: float, ids: Sequence[int], threshold: float) -> TrackTable:
         n = len(boxes)
+        strong = scores >= threshold
         state = motion.start(boxes, scores)
         return cls(
             state,
@@ -128,9 +137,10 @@ class TrackTable:
             np.full(n, t),
             np.full(n, t),
             np.full(n, t),
+            strong.astype(np.int64),
             np.ones(n, np.int64),
             np.zeros(n, np.int64),
-            scores.astype(np.float64),
+            np.where(strong, scores, 0.0),
             state.centre.copy(),
         )
 
@@ -161,6 +171,10 @@ class Tracker:
     def __post_init__(self) -> None:
         self.reset()
 
+    @property
+    def _soft(self) -> float:
+        return max(SOFT * self.settings.threshold, self.settings.low_threshold)
+
     def reset(self) -> None:
         """Forget every track. Ids are not used again."""
         self._confirmed = _empty()
@@ -176,9 +190,11 @@ class Tracker:
         return TrackerResult(self._confirmed, self._tentative)
 
     def calm(self, speed: float) -> bool:
-        """Whether everybody is at rest: none tentative, none hidden, none faster than ``speed`` sizes a second."""
+        """Whether everybody is at rest: nobody new, nobody hidden, nobody faster than ``speed`` sizes a second."""
         table = self._confirmed
-        if len(self._tentative) or self._t is None or bool((table.last_seen < self._t).any()):
+        if self._t is None or bool((table.last_seen < self._t).any()):
+            return False
+        if len(self._tentative) and bool((self._t - self._tentative.first_seen < DOUBT_SECONDS).any()):
             return False
         return bool((np.abs(table.state.velocity).max(axis=1, initial=0.0) <= speed * table.state.scale).all())
 
@@ -207,13 +223,13 @@ class Tracker:
         known = self._confirmed
         lonely, strong = self._match(known, np.arange(len(known)), boxes, scores, strong, t, 1.0)
         young, strong = self._match(self._tentative, np.arange(len(self._tentative)), boxes, scores, strong, t, 0.9)
-        self._tentative.misses[young] += 1
+        self._tentative.misses[young] += self._tentative.hits[young] > 0
         if len(weak):
             recent = lonely[known.last_seen[lonely] >= t - dt - s.hidden_seconds - 1e-9]
             _, weak = self._match(known, recent, boxes, scores, weak, t, 0.45)
-            self._match(self._tentative, young, boxes, scores, weak, t, 0.45)
+            _, weak = self._match(self._tentative, young, boxes, scores, weak, t, 0.45)
         self._sort_tentative(t)
-        self._begin(boxes, scores, strong, t)
+        self._begin(boxes, scores, np.concatenate((strong, weak[scores[weak] >= self._soft])), t)
         self._drift_home(dt)
         return TrackerResult(self._confirmed, self._tentative, ended)
 
@@ -238,8 +254,10 @@ class Tracker:
         motion.correct(table.state, hit, uncut(boxes[found], table.state.size[hit], self._frame), scores[found])
         table.scores[hit] = scores[found]
         table.last_seen[hit] = t
+        soft = hit[scores[found] >= self._soft]
+        table.last_strong[soft] = t
+        table.soft_hits[soft] += 1
         if scores[found[0]] >= self.settings.threshold:  # candidates are all strong or all weak
-            table.last_strong[hit] = t
             table.hits[hit] += 1
             table.evidence[hit] += scores[found]
         return np.delete(rows, r), np.delete(candidates, c)
@@ -251,14 +269,14 @@ class Tracker:
             return
         s = self.settings
         # A detector that is sure (1) needs next to no time, one at its threshold (0) all of it.
-        sure = (table.evidence / table.hits - s.threshold) / max(1.0 - s.threshold, 1e-6)
+        sure = (table.evidence / np.maximum(table.hits, 1) - s.threshold) / max(1.0 - s.threshold, 1e-6)
         needed = s.confirm_seconds * np.clip(1.0 - 1.5 * sure, 0.0, 1.0)
-        grown = (
-            (table.last_strong >= t)
-            & (table.hits >= s.confirm_hits)
-            & (table.hits >= table.misses)
-            & (t - table.first_seen >= needed - 1e-6)
-        )
+        age = t - table.first_seen + 1e-6
+        certain = (table.hits >= s.confirm_hits) & (table.hits >= table.misses) & (age >= needed)
+        # Coats on chairs do not walk: who moves is believed with weaker scores.
+        moved = np.abs(table.state.centre - table.home).max(axis=1) >= WALKED * table.state.scale
+        walks = moved & (table.soft_hits > s.confirm_hits)
+        grown = (table.last_strong >= t) & (certain | (walks & (age >= s.confirm_seconds)))
         alive = (t - table.last_seen <= s.confirm_seconds + 1e-6) & ~grown
         if grown.any():
             room = s.max_tracks - len(self._confirmed)
@@ -280,7 +298,9 @@ class Tracker:
         rows = rows[: self.settings.max_tracks - len(self._tentative)]
         if len(rows):
             ids = [next(self._ids) for _ in rows]
-            self._tentative = self._tentative.join(TrackTable.born(boxes[rows], scores[rows], t, ids))
+            self._tentative = self._tentative.join(
+                TrackTable.born(boxes[rows], scores[rows], t, ids, self.settings.threshold)
+            )
 
     def _expire(self, t: float) -> tuple[int, ...]:
         """Drop confirmed tracks whose hidden time is over."""
@@ -396,7 +416,7 @@ def tracks_of(table: TrackTable, t: float) -> tuple[Track, ...]:
 
 
 def _empty() -> TrackTable:
-    return TrackTable.born(np.empty((0, 4)), np.empty(0), 0.0, [])
+    return TrackTable.born(np.empty((0, 4)), np.empty(0), 0.0, [], 0.0)
 
 
 def _cost(state: MotionState, rows: NDArray[np.intp], boxes: Array, frame: tuple[int, int]) -> Array:
