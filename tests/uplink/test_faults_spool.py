@@ -304,7 +304,7 @@ class UnsafeDisk(SystemFileOps):
                 path.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("seed", range(600 if LONG else 120))
+@pytest.mark.parametrize("seed", range(600 if LONG else 80))
 def test_power_cuts_keep_every_record_that_was_promised(
     seed: int, service: ReferenceService, record: Make, open_spool: Opener, clock
 ) -> None:
