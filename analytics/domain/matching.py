@@ -475,6 +475,7 @@ def _spread(
     columns["confidence"] = np.nan_to_num(columns["confidence"])
     columns["coverage"] = np.nan_to_num(columns["coverage"])
     own_end = np.fmax(own_end, np.ceil(judged.times[:, 2])).astype(np.int64)
+    own_end[:-1] = np.minimum(own_end[:-1], own_begin[1:])
     return Matches(
         plan=plan, rules=rules, clusters=found, own_begin=own_begin, own_end=own_end, cluster=of,
         outcome=outcome, flags=flags, begin=times[:, 0], finish=times[:, 1], **columns,

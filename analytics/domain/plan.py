@@ -131,7 +131,8 @@ def known_at_start(versions: Sequence[Version]) -> list[tuple[int, Known]]:
             continue  # else changed in time: the follower is the plan
         moved = follower is not None and follower.live and follower.start != version.start
         found.append((i, Known.WITHDRAWN_LATE if gone or (replaced is not None and moved) else Known.PLANNED))
-    return found
+    planned = [entry for entry in found if entry[1] is not Known.WITHDRAWN]
+    return planned or found[-1:]  # withdrawn and put back is planned; withdrawn twice is withdrawn once
 
 
 @dataclass(frozen=True)
