@@ -20,7 +20,7 @@ FIRST_FRAME = 2 * HEADER_BYTES
 EXTENT_BYTES = 16 * 1024
 MAX_FRAMES = (256 * 1024 - FIRST_FRAME) // FRAME_BYTES
 _SUFFIX = ".segment"
-_BLANK = bytes(FRAME_BYTES)
+_PAGE = 4096
 
 
 class FileOps(Protocol):
@@ -113,7 +113,8 @@ class SegmentWriter:
     def _write(self, data: bytes, offset: int) -> None:
         view = data
         while view:
-            written = self._ops.pwrite(self._descriptor, view, offset)
+            # By pages: one long write may be cached as one large unit, which a later 64 bytes would make dirty whole.
+            written = self._ops.pwrite(self._descriptor, view[: _PAGE - offset % _PAGE], offset)
             if written <= 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             view, offset = view[written:], offset + written
