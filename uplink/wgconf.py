@@ -27,7 +27,7 @@ DEFAULT_KEEPALIVE_S = 25
 # 1500 minus the outer IPv6 + UDP + WireGuard headers (80 bytes): fits IPv4 and IPv6 alike.
 DEFAULT_MTU = 1420
 MIN_MTU = 1280  # the least that IPv6 allows (RFC 8200, section 5)
-_INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_=+.-]{1,15}$")
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9_=+.-]{1,15}")
 # Our own settings travel in comments that wg-quick skips: `# headroom: outgoing = eth0.20`.
 _OWN = re.compile(r"^#\s*headroom:\s*(?P<key>[a-z]+)\s*=\s*(?P<value>.*)$", re.IGNORECASE)
 _HOOKS = frozenset({"preup", "postup", "predown", "postdown"})
@@ -103,7 +103,7 @@ class TunnelConfig:
 
 def check_interface_name(name: str) -> str:
     """`name` when Linux can have an interface called so (15 characters, no slash or space). Raises ConfigError."""
-    if not _INTERFACE_NAME.match(name) or name in {".", ".."}:
+    if not _INTERFACE_NAME.fullmatch(name) or name in {".", ".."}:
         raise ConfigError(f"{name!r} cannot be an interface name: 1 to 15 of letters, digits and _ = + . -")
     return name
 
