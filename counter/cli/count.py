@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,6 +29,7 @@ from counter.preview import Painter
 from counter.preview_writer import PreviewSink, open_preview
 from counter.scene import MaskPainter, Scene, SceneError, line_from_text, load_scene, parse_scene, zone_from_text
 from counter.sources import FrameSource, SourceError
+from counter.spool_sink import SpoolSink
 from uplink.messages import SENSOR_ID_PATTERN
 
 
@@ -39,6 +41,7 @@ Examples:
   headroom count lecture.mp4 --mode room --start 2026-03-02T09:00:00+01:00 --interval 300
   headroom count rtsp://camera.local/stream --scene hall.toml --max-seconds 3600 --out hall.jsonl
   headroom count pictures/ --fps 2 --json
+  headroom count lecture.mp4 --start 2026-03-02T09:00:00+01:00 --send
 """
 )
 @click.argument("source")
@@ -90,6 +93,16 @@ Examples:
 )
 @click.option("--max-seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after this much of the source.")
 @click.option("--allow-cut", is_flag=True, help="Count what can be read of a recording that breaks off.")
+@click.option(
+    "--send", is_flag=True, help="Send the records to the service, through this sensor's sealed spool. Needs enrolment."
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="HEADROOM_STATE",
+    show_envvar=True,
+    help="State folder of the enrolled sensor, for --send.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def count(
     source: str,
@@ -108,6 +121,8 @@ def count(
     fps: float | None,
     max_seconds: float | None,
     allow_cut: bool,
+    send: bool,
+    state: Path | None,
     as_json: bool,
 ) -> None:
     """Count the people in SOURCE and those who cross its lines.
@@ -127,7 +142,11 @@ def count(
         opened = stack.enter_context(friendly_source(source, fps=fps, strict=not allow_cut))
         if opened.live and began is not None:
             raise click.BadParameter("a live source has its own clock; --start is for recordings", param_hint="--start")
-        sinks = stack.enter_context(_all_or_nothing(_record_sinks(outs)))
+        if send and not opened.live and began is None:
+            raise click.BadParameter("--send needs to know when the recording began", param_hint="--start")
+        spool = _spool_sink(send, state, sensor_id)
+        sensor_id = spool.sensor_id if spool else sensor_id
+        sinks = stack.enter_context(_all_or_nothing(_record_sinks(outs, spool)))
         pictures = stack.enter_context(_preview_sinks(previews, opened))
         counter = _counter(scene, model, interval, sensor_id, began)
         viewer = None
@@ -158,6 +177,9 @@ def count(
         click.echo(json.dumps(summary.as_json()))
     else:
         _print_summary(Console(), summary, [*outs, *previews])
+        if spool is not None:
+            waits = f"; {spool.waiting} wait: headroom sensor send" if spool.waiting else ", all delivered"
+            Console().print(f"sent as {sensor_id}{waits}", highlight=False)
 
 
 def _set_up(console: Console) -> None:
@@ -220,8 +242,25 @@ def _counter(scene: Scene, model: str | None, interval: int, sensor_id: str, beg
         raise click.UsageError(str(error)) from error
 
 
-def _record_sinks(outs: tuple[str, ...]) -> Iterator[RecordSink]:
-    """Everything that takes records. What sends them belongs here too: see :class:`counter.outputs.RecordSink`."""
+def _spool_sink(send: bool, state: Path | None, sensor_id: str) -> SpoolSink | None:
+    """The spool of the enrolled sensor; its records bear the sensor's own name."""
+    if not send:
+        return None
+    try:
+        sink = SpoolSink(state)
+    except OutputError as error:
+        raise click.UsageError(str(error)) from error
+    given = click.get_current_context().get_parameter_source("sensor_id")
+    if given is ParameterSource.COMMANDLINE and sensor_id != sink.sensor_id:
+        sink.abort()
+        raise click.BadParameter(f"this sensor is enrolled as {sink.sensor_id!r}", param_hint="--sensor-id")
+    return sink
+
+
+def _record_sinks(outs: tuple[str, ...], spool: SpoolSink | None) -> Iterator[RecordSink]:
+    """Everything that takes records."""
+    if spool is not None:
+        yield spool
     for out in outs:
         yield open_sink(out)
 
