@@ -8,6 +8,7 @@ A manifest::
     fps = 10
     mode = "door"                    # or "room"
     present = [[60, 198, 1]]         # first frame, last frame (from 0), people; 0 elsewhere
+    unknown = [[199, 203]]           # first and last frame of stretches that are not compared
     [[clips.lines]]
     name = "door"
     start = [0.1, 0.6]
@@ -60,6 +61,7 @@ class Truth:
 
     Attributes:
         present: first frame, last frame, people; None where presence is not known.
+        unknown: first and last frame of stretches in which presence is not known.
         events: crossings with their times.
         totals: crossings per line and direction, those with and without a time.
         boxes: true tracks per frame (from 0), where there are any.
@@ -69,6 +71,7 @@ class Truth:
     events: tuple[TrueEvent, ...] = ()
     totals: dict[tuple[str, Direction], int] = field(default_factory=dict)
     boxes: dict[int, FrameTracks] | None = None
+    unknown: tuple[tuple[int, int], ...] = ()
 
     def presence(self, frames: int) -> Ints:
         """People per frame; ``UNKNOWN`` where nobody knows."""
@@ -79,6 +82,8 @@ class Truth:
         people = np.zeros(frames, np.int64)
         for first, last, count in self.present:
             people[first : last + 1] = count
+        for first, last in self.unknown:
+            people[first : last + 1] = UNKNOWN
         return people
 
     def timed_events(self, times: Floats) -> list[Event]:
@@ -141,9 +146,8 @@ class _ClipModel(BaseModel):
     source: str
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     mode: Mode = "door"
-    present: (
-        tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] | None
-    ) = None
+    present: tuple[tuple[Whole, Whole, Whole], ...] | None = None
+    unknown: tuple[tuple[Whole, Whole], ...] = ()
     lines: tuple[SceneLine, ...] = ()
     zones: tuple[SceneZone, ...] = ()
     zone: str = ""
@@ -158,9 +162,9 @@ class _ClipModel(BaseModel):
                 raise ValueError(f"an event names the line {event.line!r}, which the clip does not have")
         if self.zone and self.zone not in {zone.name for zone in self.zones}:
             raise ValueError(f"zone {self.zone!r} is none of the clip's zones")
-        for first, last, _ in self.present or ():
+        for first, last, *_ in (*(self.present or ()), *self.unknown):
             if last < first:
-                raise ValueError(f"present: last frame {last} lies before the first, {first}")
+                raise ValueError(f"present and unknown: last frame {last} lies before the first, {first}")
         return self
 
 
@@ -215,7 +219,7 @@ def _clip(entry: _ClipModel, manifest: Path) -> Clip:
         mode=entry.mode,
         lines=tuple(Line(line.start, line.end, line.name) for line in entry.lines),
         zones=tuple(Zone(zone.name, zone.points) for zone in entry.zones),
-        truth=Truth(entry.present, entry.events, dict(totals)),
+        truth=Truth(entry.present, entry.events, dict(totals), unknown=entry.unknown),
         zone=entry.zone,
     )
 
