@@ -103,6 +103,9 @@ class ScenePage:
 
     def save(self, data: dict[str, Any]) -> dict[str, Any]:
         """Check and write the scene file."""
+        faults = self.check(data)["faults"]
+        if faults:
+            return {"faults": faults, "saved": None}
         try:
             scene = parse_scene(data)
             save_scene(scene, self.target)
