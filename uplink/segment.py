@@ -59,7 +59,7 @@ class SegmentWriter:
     """Writes the frames of one segment. After any OSError it is finished: make a new one, with a new key."""
 
     def __init__(self, path: Path, header: SegmentHeader, ops: FileOps) -> None:
-        """Create the file with its header and first extent, durably.
+        """Create the file with its header and first extent; they are durable when the first `append` returns.
 
         Raises:
             OSError: disk full or failing; nothing of the file is left.
@@ -69,8 +69,7 @@ class SegmentWriter:
         try:
             encoded = header.encode()
             self._write((encoded + encoded).ljust(EXTENT_BYTES, b"\0"), 0)
-            ops.sync(self._descriptor)
-            ops.sync_folder(path.parent)
+            ops.sync_folder(path.parent)  # the name; header and zeros become durable with the first frames
         except BaseException:
             os.close(self._descriptor)
             with contextlib.suppress(OSError):

@@ -12,28 +12,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from uplink.codec import JSON_TYPE, encode_batch
 from uplink.keyfiles import make_private_folder
 from uplink.messages import MAX_RECORDS_PER_BATCH, BatchAnswer, CountRecord
-from uplink.sealing import SEALED_TYPE, SealError, SegmentHeader, SegmentSealer, encode_sealed_batch
+from uplink.sealing import SegmentSealer
 from uplink.segment import (
     FileOps,
     SegmentFile,
     SegmentWriter,
     SystemFileOps,
-    read_frames,
     segment_path,
     segment_paths,
 )
@@ -46,6 +45,7 @@ from uplink.spoolstate import (
     read_status,
     save_state,
 )
+from uplink.waiting import Entry, Segment, SpoolBatch, build, choose
 
 __all__ = [
     "SPOOL_FOLDER",
@@ -70,43 +70,6 @@ class SpoolBusyError(Exception):
 
 class SpoolError(Exception):
     """The spool's folder cannot be used. The text names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolBatch:
-    """Records on their way: what to post, and what to tell `Spool.acknowledge` of."""
-
-    tickets: tuple[int, ...]
-    body: bytes
-    content_type: str
-    content_encoding: str
-
-    def __len__(self) -> int:
-        return len(self.tickets)
-
-
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    path: Path
-    header: SegmentHeader
-    count: int
-    size: int  # bytes on the disk
-    sealer: SegmentSealer | None = None  # None: written by an earlier process, unreadable here
-    done: set[int] = field(default_factory=set)
-
-    @property
-    def finished(self) -> bool:
-        return len(self.done) == self.count
-
-
-@dataclass(slots=True)
-class _Entry:
-    """Where a waiting record is: at a place in a segment, or in RAM."""
-
-    segment: _Segment | None = None
-    place: int = 0
-    record: CountRecord | None = None
 
 
 class Spool:
@@ -137,10 +100,10 @@ class Spool:
         self._ops = ops or SystemFileOps()
         self._mutex = threading.RLock()
         self._tickets = itertools.count()
-        self._entries: OrderedDict[int, _Entry] = OrderedDict()  # the oldest first
-        self._in_ram: OrderedDict[int, _Entry] = OrderedDict()  # those of them that no disk holds yet
-        self._segments: dict[int, _Segment] = {}
-        self._writer: tuple[SegmentWriter, _Segment] | None = None
+        self._entries: OrderedDict[int, Entry] = OrderedDict()  # the oldest first
+        self._in_ram: OrderedDict[int, Entry] = OrderedDict()  # those of them that no disk holds yet
+        self._segments: dict[int, Segment] = {}
+        self._writer: tuple[SegmentWriter, Segment] | None = None
         self._in_flight: frozenset[int] = frozenset()
         self._unsaved = 0
         self._unreadable = 0
@@ -174,7 +137,7 @@ class Spool:
         with self._mutex:
             for record in taken:
                 ticket = next(self._tickets)
-                entry = _Entry(record=record)
+                entry = Entry(record=record)
                 self._entries[ticket] = entry
                 self._in_ram[ticket] = entry
             self._counters.appended += len(taken)
@@ -208,11 +171,13 @@ class Spool:
         limit = min(limit, MAX_RECORDS_PER_BATCH)
         unreadable: set[int] = set()
         with self._mutex:
-            while tickets := self._choose(limit, newest, skip, unreadable):
-                batch = self._build(tickets, unreadable)
-                if batch is not None:
-                    self._in_flight = frozenset(batch.tickets)
-                    return batch
+            while tickets := choose(self._entries, limit, newest=newest, skip=skip, unreadable=unreadable):
+                built = build(self._entries, tickets)
+                self._damaged(built.damaged)
+                unreadable |= built.unreadable
+                if built.batch is not None:
+                    self._in_flight = frozenset(built.batch.tickets)
+                    return built.batch
             self._in_flight = frozenset()
             return None
 
@@ -288,16 +253,17 @@ class Spool:
                 continue
             if found.header is None:
                 headless += found.count
-                path.unlink()
+                with contextlib.suppress(OSError):
+                    path.unlink()
                 continue
             known, done = state.take(found.header.segment_id)
             lost = (found.damaged | set(range(found.count, known))) - done
             damaged += len(lost)
-            segment = _Segment(number, path, found.header, max(found.count, known), found.trim(), done=done | lost)
+            segment = Segment(number, path, found.header, max(found.count, known), found.trim(), done=done | lost)
             self._segments[number] = segment
             for place in range(segment.count):
                 if place not in segment.done:
-                    self._entries[next(self._tickets)] = _Entry(segment, place)
+                    self._entries[next(self._tickets)] = Entry(segment, place)
         if not self._unreadable:
             damaged += state.waiting + max(0, headless - state.written)
         if damaged:
@@ -331,7 +297,7 @@ class Spool:
             self._retire()
             self._note_disk(error.strerror or str(error))
 
-    def _open_writer(self) -> tuple[SegmentWriter, _Segment]:
+    def _open_writer(self) -> tuple[SegmentWriter, Segment]:
         if self._writer is not None and self._writer[0].room == 0:
             self._retire()
         if self._writer is None:
@@ -339,7 +305,7 @@ class Spool:
             sealer = SegmentSealer(self.sensor_id, self._seal_public_key)
             path = segment_path(self.folder, number)
             writer = SegmentWriter(path, sealer.header, self._ops)
-            segment = _Segment(number, path, sealer.header, 0, writer.size, sealer)
+            segment = Segment(number, path, sealer.header, 0, writer.size, sealer)
             self._segments[number] = segment
             self._writer = (writer, segment)
         return self._writer
@@ -388,8 +354,8 @@ class Spool:
         if self._unsaved >= self.settings.save_every:
             self._save()
 
-    def _forget(self, tickets: list[int]) -> None:
-        touched: dict[int, _Segment] = {}
+    def _forget(self, tickets: Sequence[int]) -> None:
+        touched: dict[int, Segment] = {}
         for ticket in tickets:
             entry = self._entries.pop(ticket)
             self._in_ram.pop(ticket, None)
@@ -398,7 +364,7 @@ class Spool:
                 touched[entry.segment.number] = entry.segment
         self._delete_finished(list(touched.values()))
 
-    def _delete_finished(self, segments: list[_Segment], *, changed: bool = False) -> None:
+    def _delete_finished(self, segments: list[Segment], *, changed: bool = False) -> None:
         """Delete the segments of which nothing waits. What was counted of them is written down before."""
         active = self._writer[1] if self._writer is not None else None
         finished = [segment for segment in segments if segment.finished and segment is not active]
@@ -424,75 +390,8 @@ class Spool:
         else:
             self._unsaved = 0
 
-    # -- batches ------------------------------------------------------------------------------------------------
-
-    def _choose(self, limit: int, newest: bool, skip: Set[int], unreadable: set[int]) -> list[int]:
-        """Tickets of one kind, in the order of their age."""
-        order = reversed(self._entries.items()) if newest else iter(self._entries.items())
-        tickets: list[int] = []
-        kind: bool | None = None
-        for ticket, entry in order:
-            if ticket in skip or (entry.segment is not None and entry.segment.number in unreadable):
-                continue
-            readable = entry.segment is None or entry.segment.sealer is not None
-            if kind is not None and readable != kind:
-                break
-            kind = readable
-            tickets.append(ticket)
-            if len(tickets) >= limit:
-                break
-        return sorted(tickets)
-
-    def _build(self, tickets: list[int], unreadable: set[int]) -> SpoolBatch | None:
-        """The batch of these tickets, less what the disk does not give back; None when that is all of them."""
-        records: dict[int, CountRecord] = {}
-        sections: list[tuple[SegmentHeader, list[bytes]]] = []
-        sealed: list[int] = []
-        for _, run in itertools.groupby(tickets, lambda ticket: getattr(self._entries[ticket].segment, "number", 0)):
-            group = list(run)
-            segment = self._entries[group[0]].segment
-            if segment is None:
-                waiting = ((ticket, self._entries[ticket].record) for ticket in group)
-                records.update((ticket, record) for ticket, record in waiting if record is not None)
-                continue
-            frames = self._frames(segment, group, unreadable)
-            if segment.sealer is not None:
-                records.update(self._opened(segment.sealer, frames))
-            elif frames:
-                sections.append((segment.header, list(frames.values())))
-                sealed += frames
-        if records:
-            return SpoolBatch(tuple(records), encode_batch(list(records.values())), JSON_TYPE, "gzip")
-        if sealed:
-            return SpoolBatch(tuple(sealed), encode_sealed_batch(sections), SEALED_TYPE, "")
-        return None
-
-    def _frames(self, segment: _Segment, tickets: list[int], unreadable: set[int]) -> dict[int, bytes]:
-        """Frames by ticket. What the disk has damaged is counted and forgotten; what it cannot read now is kept."""
-        places = [self._entries[ticket].place for ticket in tickets]
-        try:
-            frames = read_frames(segment.path, places)
-        except FileNotFoundError:
-            frames = [None] * len(tickets)
-        except OSError as error:
-            _LOG.error("%s: cannot be read now, and is kept: %s", segment.path.name, error.strerror)
-            unreadable.add(segment.number)
-            return {}
-        self._damaged([ticket for ticket, frame in zip(tickets, frames, strict=True) if frame is None])
-        return {ticket: frame for ticket, frame in zip(tickets, frames, strict=True) if frame is not None}
-
-    def _opened(self, sealer: SegmentSealer, frames: dict[int, bytes]) -> dict[int, CountRecord]:
-        records: dict[int, CountRecord] = {}
-        forged: list[int] = []
-        for ticket, frame in frames.items():
-            try:
-                records[ticket] = sealer.open(frame)
-            except SealError:
-                forged.append(ticket)
-        self._damaged(forged)
-        return records
-
-    def _damaged(self, tickets: list[int]) -> None:
+    def _damaged(self, tickets: Sequence[int]) -> None:
+        """Count and forget what the disk has spoiled since it was written."""
         if tickets:
             _LOG.error("%d records in the spool were damaged and are lost", len(tickets))
             self._counters.damaged += len(tickets)
@@ -501,8 +400,8 @@ class Spool:
 
 
 def _lock(folder: Path) -> int:
-    """Take the folder for this process; the lock ends with the process, however it ends."""
-    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Take the folder for this process; the lock ends with the process, however it ends, and needs no space."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
