@@ -1,0 +1,1 @@
+"""One module a group of pages; each registers its routes on a `Pages` with the right they need."""
