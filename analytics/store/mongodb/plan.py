@@ -3,8 +3,9 @@
 Every attempt to store a pull takes a number of its own. Revisions carry the number of the pull that wrote them
 (``rev``) and of the one that superseded them (``until_pull``). The source's document names the ``current`` pull and
 those below it that were ``aborted``: whatever carries the number of a pull above ``current`` or of an aborted one does
-not exist for readers. Setting ``current`` by compare-and-set is the commit. A process that dies midway leaves nothing
-visible; one that wakes up late finds its number aborted, and what it wrote stays invisible until it is swept.
+not exist for readers. Setting ``current`` by compare-and-set is the commit, and only the newest attempt can make it: so
+an attempt may overwrite the marks of all that began before it and did not commit. A process that dies midway leaves
+nothing visible; one that wakes up late finds that it cannot commit, and what it wrote stays invisible until swept.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class PlanPart(Part):
         mark_rooms(self, org_id, stale)  # before: not forgotten if this process dies after the commit
         revisions = [planning.stored_from(booking, org_id, pull, moment) for booking in change.add]
         revisions += [planning.tombstone(old, pull, moment) for old in change.bury]
-        self._write(revisions, live, [None, *state["aborted"]])
         aborted = [*state["aborted"], *range(current + 1, pull)]
+        self._write(revisions, live, [None, *aborted])
         committed = self._collection("plan_sources").update_one(
-            {"_id": state["_id"], "current": current},
+            {"_id": state["_id"], "current": current, "next": pull},
             {"$set": {"current": pull, "aborted": aborted, "recorded_at": moment}},
         )
         if not committed.matched_count:
