@@ -139,6 +139,7 @@ def count(
     began = _start(start)
     scene = _scene(scene_file, lines, zones, mode, min_score)
     with ExitStack() as stack:
+        stack.enter_context(_terminable())
         opened = stack.enter_context(friendly_source(source, fps=fps, strict=not allow_cut))
         if opened.live and began is not None:
             raise click.BadParameter("a live source has its own clock; --start is for recordings", param_hint="--start")
@@ -188,10 +189,19 @@ def _set_up(console: Console) -> None:
         handler = RichHandler(console=console, show_time=False, show_path=False)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
 
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: a camera's counts are written, a recording's half is not."""
+
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(text: str | None) -> datetime | None:
