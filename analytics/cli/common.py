@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,20 +107,19 @@ def organisation_of(store: Store, given: str | None) -> str:
     return known[0]
 
 
-def figures_option(command: Command) -> Command:
+def figures_option(default: Sequence[str] = DEFAULT_FIGURES) -> Callable[[Command], Command]:
     """``--figures a,b``, checked."""
     return click.option(
         "--figures",
         "names",
         metavar="NAMES",
+        default=",".join(default),
         callback=_figure_names,
         help=f"Comma-separated. There are: {', '.join(FIGURES)}.",
-    )(command)
+    )
 
 
-def _figure_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return DEFAULT_FIGURES
+def _figure_names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     for name in names:
         if name not in FIGURES:

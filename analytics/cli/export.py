@@ -33,7 +33,7 @@ Examples:
     help="A row for each room and unit of time, for each booking, or an anonymous research file.",
 )
 @click.option("--unit", type=click.Choice([u.value for u in Unit]), default=Unit.DAY.value, show_default=True)
-@figures_option
+@figures_option()
 @click.option("--format", "kind", type=click.Choice([f.value for f in Format]), help="Default: by the file's ending.")
 @click.option(
     "--language",

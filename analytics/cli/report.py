@@ -20,6 +20,9 @@ from analytics.domain.metrics import FIGURES
 from analytics.domain.time import date_of
 from analytics.figures import By, FigureTable, heat_map, peaks, table
 
+_USUAL = (
+    "coverage", "planned_frequency", "frequency", "fill", "utilisation", "unused_booked", "no_show_rate", "hours_lost",
+)  # fmt: skip
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -34,7 +37,7 @@ Examples:
 @data_option
 @scope_options
 @click.option("--by", type=click.Choice([b.value for b in By]), default=By.ROOM.value, help="What a row is.")
-@figures_option
+@figures_option(_USUAL)
 @click.option("--heat", metavar="FIGURE", help="Hour by weekday of one figure, instead of a table.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def report(
