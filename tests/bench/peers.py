@@ -1,7 +1,8 @@
 """Headroom against ``trackers``' ByteTrack and ``supervision``'s LineZone with the same models, on footage with truth.
 
-Short form: the three shortest clips, YOLOX-Nano. ``--long``: every clip with truth, YOLOX-Nano and RTMDet-nano. Values are shares of the time in which presence is right, and F1 of the crossings (within 1 s, same
-direction). Needs HEADROOM_DATA and the environment that ``make bench`` creates.
+Short form: the three shortest clips, YOLOX-Nano. ``--long``: every clip with truth, YOLOX-Nano and RTMDet-nano.
+Values are shares of the time in which presence is right, and F1 of the crossings (within 1 s, same direction). Needs
+HEADROOM_DATA and the environment that ``make bench`` creates.
 """
 
 from __future__ import annotations
@@ -39,14 +40,11 @@ def report(name: str, unit: str, ours: float | None, peer: str, theirs: float | 
 def compare(model: str, names: set[str], interval: float) -> None:
     """Measure one model with both trackers on some clips."""
     clips = [clip for clip in load_dataset(MANIFEST) if not names or clip.name in names]
-    mine = Headroom(model)
+    mine = [score(clip, Headroom(model).run(clip, lambda: None), interval) for clip in clips]
     for text in (f"{model}+bytetrack", f"{model}+bytetrack-defaults"):
         peer = parse_system(text, PEERS, None)
-        pairs = []
-        for clip in clips:
-            ours, theirs = (score(clip, system.run(clip, lambda: None), interval) for system in (mine, peer))
-            pairs.append((ours, theirs))
-        pairs.append((together([a for a, _ in pairs]), together([b for _, b in pairs])))
+        theirs_all = [score(clip, peer.run(clip, lambda: None), interval) for clip in clips]
+        pairs = [*zip(mine, theirs_all, strict=True), (together(mine), together(theirs_all))]
         for ours, theirs in pairs:
             where = f"{model}, {ours.clip}"
             if ours.presence and theirs.presence:
