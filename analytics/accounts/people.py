@@ -291,7 +291,7 @@ class People:
         """Switch the second factor on. Raises CodeError."""
         step = _matching_step(secret, code, self._clock())
         if step is None:
-            raise CodeError("the code is not right; is the clock of your phone?")
+            raise CodeError("the code is not right; is the clock of your phone right?")
         changed = self._change(user.id, lambda u: replace(u, totp_secret=secret, totp_last_step=step))
         self._everywhere(changed, "user.totp-on")
         return changed

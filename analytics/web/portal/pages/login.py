@@ -200,7 +200,8 @@ def _accept_page(request: Request, secret: str, problem: str = "", *, name: str 
         )  # fmt: skip
     reset = invitation.membership is None
     return bare_page(
-        request, "accept.html", t, status=400 if problem else 200, dead=False, problem_text=t(problem), person_name=name,
+        request, "accept.html", t, status=400 if problem else 200, dead=False, problem_text=t(problem),
+        person_name=name,
         heading=t("Set a new password") if reset else t("Create your account"),
         explanation=t("This link works once."), email=invitation.email or email, asks_email=not invitation.email,
         asks_name=not reset, asks_code=invitation.code_hash is not None,
