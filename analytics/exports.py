@@ -236,12 +236,12 @@ def csv_stream(export: Export, language: Language, *, header: bool = True) -> It
         writer.writerows(
             [csv_cell(value, kind, comma=comma) for value, kind in zip(row, kinds, strict=True)] for row in chunk
         )
-        yield buffer.getvalue().encode()
+        yield buffer.getvalue().encode(errors="replace")
         buffer.seek(0)
         buffer.truncate()
     rest = buffer.getvalue()
     if rest:
-        yield rest.encode()
+        yield rest.encode(errors="replace")
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
@@ -288,7 +288,7 @@ def json_stream(export: Export) -> Iterator[bytes]:
     separator = ""
     for chunk in _chunks(export.rows):
         lines = [json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False) for row in chunk]
-        yield (separator + ",\n".join(lines)).encode()
+        yield (separator + ",\n".join(lines)).encode(errors="replace")
         separator = ",\n"
     yield b"]}\n"
 
