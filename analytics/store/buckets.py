@@ -12,7 +12,8 @@ import numpy.typing as npt
 from analytics.domain.model import CountOutcome, DayRollup, FloatArray, RollupTable, SlotArray
 from analytics.store import packing
 from analytics.store.base import OUTCOMES
-from analytics.store.documents import day_number, day_of, days_in_month, divmod_month, month_number, to_ms
+from analytics.store.documents import day_number, day_of, divmod_month, month_number, to_ms
+from analytics.store.errors import StoreError
 
 _MEASURE = re.compile(r"[a-z][a-z0-9_]*")  # also a field's name in both stores
 _LONGEST = 3600  # seconds a record can span: it may have begun on the day before
@@ -79,18 +80,16 @@ def table(
     n_days = max((end - start).days, 0)
     first = day_number(start)
     place = {room: index for index, room in enumerate(room_ids)}
-    spans: dict[int, tuple[int, int, int, int]] = {}
-    arrays: dict[str, FloatArray] = {}
+    found: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}
     for room, month, measure, data in rows:
-        values = packing.unpack_month(data)
-        if month not in spans:
-            spans[month] = _span(month, first, n_days)
-        low, high, offset, _ = spans[month]
-        array = arrays.get(measure)
-        if array is None:
-            array = arrays[measure] = np.full((len(room_ids), n_days, values.shape[1]), np.nan)
-        if values.shape[1] == array.shape[2] and high > low:
-            array[place[room], low:high] = values[offset : offset + high - low]
+        found.setdefault((measure, packing.month_width(data)), []).append((place[room], month, data))
+    arrays: dict[str, FloatArray] = {}
+    for (measure, k), months in sorted(found.items()):
+        array = np.full((len(room_ids), n_days, k), np.nan)
+        _lay_out(array, months, first)
+        if measure in arrays:
+            raise StoreError(f"measure {measure!r} is stored with {k} values a day and with others: give it a new name")
+        arrays[measure] = array
     for measure in measures:
         if measure not in arrays:
             arrays[measure] = np.full((len(room_ids), n_days, 24), np.nan)
@@ -98,12 +97,18 @@ def table(
     return RollupTable(tuple(room_ids), days, definition, arrays)
 
 
-def _span(month: int, first: int, n_days: int) -> tuple[int, int, int, int]:
-    """Where a month lies in the table: first and one past the last day index, and the day of the month at the first."""
-    year, number = divmod_month(month)
-    begin = day_number(date(year, number, 1)) - first
-    low, high = max(begin, 0), min(begin + days_in_month(month), n_days)
-    return low, high, low - begin, high - low
+def _lay_out(array: FloatArray, months: Sequence[tuple[int, int, bytes]], first: int) -> None:
+    """Put packed months, (room, month number, bytes), into shape (rooms, days, k); day 0 is day number ``first``."""
+    rooms = np.array([room for room, _, _ in months])
+    begins = {month: day_number(date(*divmod_month(month), 1)) - first for month in {m for _, m, _ in months}}
+    offsets = np.array([begins[month] for _, month, _ in months])
+    for which, day, values in packing.unpack_months([data for _, _, data in months]):
+        column = offsets[which] + day
+        inside = (column >= 0) & (column < array.shape[1])
+        if inside.all():
+            array[rooms[which], column] = values
+        else:
+            array[rooms[which[inside]], column[inside]] = values[inside]
 
 
 def months_between(start: date, end: date) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -65,10 +64,6 @@ def day_of(number: int) -> date:
 def month_number(day: date) -> int:
     """Months since year 0: groups the days of one month."""
     return day.year * 12 + day.month - 1
-
-
-def days_in_month(month: int) -> int:
-    return calendar.monthrange(*divmod_month(month))[1]
 
 
 def divmod_month(month: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
@@ -60,3 +60,10 @@ class MongoStore(MasterPart, SensorPart, CountPart, RollupPart, HousekeepingPart
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+if TYPE_CHECKING:
+    from analytics.store.base import Store
+
+    def _keeps_the_contract(store: MongoStore) -> Store:
+        return store
