@@ -130,7 +130,7 @@ def choose(console: Console, clip: Clip, folder: Path, data: str | None) -> tupl
     try:
         path = find_clip(clip, folder, data)
     except ClipError as error:
-        console.print(f"[yellow]The real clip cannot be had:[/yellow] {error}.", highlight=False)
+        console.print(f"[yellow]The real clip cannot be had:[/yellow] {error}.", highlight=False, soft_wrap=True)
         fallback = rendered_clip()
         if fallback is None:
             raise ClipError(
@@ -138,7 +138,7 @@ def choose(console: Console, clip: Clip, folder: Path, data: str | None) -> tupl
             ) from error
         console.print("Using the project's own [bold]rendered[/bold] clip instead: nobody in it is real.\n")
         return fallback, Path(fallback.file)
-    console.print(f"Clip: {path.name} ({clip.licence}; {clip.attribution})\n", highlight=False)
+    console.print(f"Clip: {path.name} ({clip.licence}; {clip.attribution})\n", highlight=False, soft_wrap=True)
     return clip, path
 
 
@@ -188,21 +188,25 @@ def main(argv: list[str] | None = None) -> int:
         clip, path = choose(console, read_clips()["one-by-one"], folder / "clips", os.environ.get("HEADROOM_DATA"))
         ready_model(console)
     except Exception as error:  # the demo ends with a sentence, whatever is missing
-        console.print(f"[red]The demo cannot run:[/red] {error}", highlight=False)
+        console.print(f"[red]The demo cannot run:[/red] {error}", highlight=False, soft_wrap=True)
         return 1
     code = count_clip(clip, path, folder)
     if code:
         return code
     console.print("\n[bold]Look at[/bold]")
     console.print(
-        f"  {folder / 'counts.csv'}    one record every 10 s: present, entered, left, coverage", highlight=False
+        f"  {folder / 'counts.csv'}    one record every 10 s: present, entered, left, coverage",
+        highlight=False,
+        soft_wrap=True,
     )
     console.print(
-        f"  {folder / 'preview.mp4'}   lines, people (pixelated) and totals, for a video player", highlight=False
+        f"  {folder / 'preview.mp4'}   lines, people (pixelated) and totals, for a video player",
+        highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"  {folder / 'preview.png'}   nine moments of it on one picture", highlight=False)
+    console.print(f"  {folder / 'preview.png'}   nine moments of it on one picture", highlight=False, soft_wrap=True)
     if clip.truth:
-        console.print(f"Counted by hand or known from rendering: {clip.truth}.", highlight=False)
+        console.print(f"Counted by hand or known from rendering: {clip.truth}.", highlight=False, soft_wrap=True)
     console.print("Then try your own: headroom scene VIDEO, and headroom count VIDEO --scene scene.toml")
     return 0
 

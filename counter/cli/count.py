@@ -180,7 +180,7 @@ def count(
         _print_summary(Console(), summary, [*outs, *previews])
         if spool is not None:
             waits = f"; {spool.waiting} wait: headroom sensor send" if spool.waiting else ", all delivered"
-            Console().print(f"sent as {sensor_id}{waits}", highlight=False)
+            Console().print(f"sent as {sensor_id}{waits}", highlight=False, soft_wrap=True)
 
 
 def _set_up(console: Console) -> None:
@@ -358,4 +358,4 @@ def _print_summary(console: Console, summary: Summary, written: list[str]) -> No
         highlight=False,
     )
     for path in written:
-        console.print(f"wrote {Path(path)}", highlight=False)
+        console.print(f"wrote {Path(path)}", highlight=False, soft_wrap=True)

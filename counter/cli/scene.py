@@ -60,7 +60,9 @@ def scene(source: str, out: Path, at: float, fps: float | None, port: int, no_br
     except OSError as error:
         raise click.BadParameter(f"{port} cannot be used: {error.strerror}", param_hint="--port") from error
     still.fill(0)
-    console.print(f"Draw at [bold]{page.url}[/bold]\nSave writes {out}; Ctrl-C or Close ends.", highlight=False)
+    console.print(
+        f"Draw at [bold]{page.url}[/bold]\nSave writes {out}; Ctrl-C or Close ends.", highlight=False, soft_wrap=True
+    )
     if not no_browser and not webbrowser.open(page.url):
         console.print("No browser could be opened: open the address above yourself.")
     try:
@@ -71,7 +73,9 @@ def scene(source: str, out: Path, at: float, fps: float | None, port: int, no_br
     finally:
         page.close()
     if page.saved.is_set():
-        console.print(f"Saved [bold]{out}[/bold]. Next: headroom count {source} --scene {out}", highlight=False)
+        console.print(
+            f"Saved [bold]{out}[/bold]. Next: headroom count {source} --scene {out}", highlight=False, soft_wrap=True
+        )
     else:
         console.print("Nothing was saved.")
 

@@ -119,7 +119,7 @@ rows = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(rows, max_size=8))
 def test_motchallenge_there_and_back(given_: list[MotRow]) -> None:
     import tempfile

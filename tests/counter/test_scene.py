@@ -50,7 +50,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     return parse_scene({"mode": mode, "min_score": score, "lines": lines, **polygons})
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(scenes())
 def test_writing_and_reading_gives_the_same_scene(scene: Scene) -> None:
     assert parse_scene(tomllib.loads(dump_scene(scene))) == scene
@@ -98,7 +98,7 @@ def test_polygons(corners: list[tuple[float, float]], reason: str | None) -> Non
     assert (fault is None) if reason is None else (fault is not None and reason in fault)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(grid, grid), min_size=3, max_size=7), st.integers(0, 6))
 def test_a_polygon_is_as_good_from_any_corner_and_either_way(corners: list[tuple[float, float]], turn: int) -> None:
     turned = corners[turn % len(corners) :] + corners[: turn % len(corners)]
