@@ -1,7 +1,8 @@
 """Which detection belongs to which track: similarity of boxes and an exact assignment.
 
-The solver is a shortest augmenting path method (Jonker and Volgenant, *Computing* 38, 1987) that exploits how easy most
-frames are: rows whose cheapest columns differ are already optimal, and only rows in conflict are searched for.
+The solver exploits how easy most frames are: rows whose cheapest columns differ are already optimal. Only where two
+want the same column are they, and all that they can reach, solved by shortest augmenting paths (Jonker and Volgenant,
+*Computing* 38, 1987).
 """
 
 from __future__ import annotations
@@ -48,62 +49,76 @@ def assign(cost: Array, limit: float) -> tuple[Rows, Rows]:
     if n == 0 or m == 0:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     best = cost.argmin(axis=1)
-    lowest = cost[np.arange(n), best]
-    active = np.flatnonzero(lowest < limit)
+    active = np.flatnonzero(cost[np.arange(n), best] < limit)
     wanted = best[active]
-    if len(active) < 2 or np.bincount(wanted, minlength=m).max() <= 1:
+    if len(active) < 2:
+        return active, wanted
+    demand = np.bincount(wanted, minlength=m)
+    if demand.max() <= 1:
         return active, wanted  # everybody gets the cheapest column: nothing can be better
-    return _augment(cost[active], limit, active)
+    entangled, columns = _entangled(cost[active] < limit, demand > 1)
+    best[active[entangled]] = -1
+    rows = active[entangled]
+    for row, choice in enumerate(_hungarian(cost[rows[:, None], columns].tolist(), limit)):
+        if choice >= 0:
+            best[rows[row]] = columns[choice]
+    active = active[best[active] >= 0]
+    return active, best[active]
 
 
-def _augment(cost: Array, limit: float, names: Rows) -> tuple[Rows, Rows]:
-    """Shortest augmenting paths over real columns and, for each row, one column of its own at ``limit``."""
-    n, m = cost.shape
-    wide = np.full((n, m + n), np.inf)
-    wide[:, :m] = np.where(cost < limit, cost, np.inf)
-    wide[np.arange(n), m + np.arange(n)] = limit
-    row_of = np.full(m + n, -1, np.intp)
-    column_of = np.full(n, -1, np.intp)
-    u = wide.min(axis=1)
-    v = np.zeros(m + n)
-    late = []
-    for row, column in enumerate(wide.argmin(axis=1)):
-        if row_of[column] < 0:
-            row_of[column], column_of[row] = row, column
-        else:
-            late.append(row)
-    for row in late:
-        _insert(wide, row, u, v, row_of, column_of)
-    real = np.flatnonzero(column_of < m)
-    return names[real], column_of[real]
-
-
-def _insert(wide: Array, start: int, u: Array, v: Array, row_of: Rows, column_of: Rows) -> None:
-    """Give ``start`` a column by Dijkstra's method on reduced costs; matched rows move over where that is cheaper."""
-    distance = wide[start] - u[start] - v
-    came_from = np.full(len(v), start, np.intp)
-    done = np.zeros(len(v), bool)
-    open_distance = distance.copy()
+def _entangled(possible: NDArray[np.bool_], columns: NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    """The rows and columns that conflicts over ``columns`` can reach; everything else keeps its cheapest pair."""
     while True:
-        column = int(open_distance.argmin())
-        length = distance[column]
-        done[column] = True
-        open_distance[column] = np.inf
-        row = int(row_of[column])
-        if row < 0:
-            break
-        through = length + wide[row] - u[row] - v
-        better = (through < distance) & ~done
-        distance[better] = through[better]
-        open_distance[better] = through[better]
-        came_from[better] = row
-    rows_on_way = row_of[done & (row_of >= 0)]
-    u[rows_on_way] += length - distance[column_of[rows_on_way]]
-    u[start] += length
-    v[done] += distance[done] - length
-    while True:  # flip the path
-        row = int(came_from[column])
-        row_of[column] = row
-        column_of[row], column = column, int(column_of[row])
-        if row == start:
-            break
+        rows = np.logical_or.reduce(possible[:, columns], axis=1)
+        reached = np.logical_or.reduce(possible[rows], axis=0)
+        if np.count_nonzero(reached) == np.count_nonzero(columns):
+            return np.flatnonzero(rows), np.flatnonzero(columns)
+        columns = reached
+
+
+def _hungarian(cost: list[list[float]], limit: float) -> list[int]:
+    """The column of each row, -1 for none, by shortest augmenting paths with potentials.
+
+    Plain lists: conflicts involve two or three people, for which arrays are slower. Each row has one column of its own
+    at ``limit``, behind the real ones, that stands for staying alone.
+    """
+    n, m = len(cost), len(cost[0])
+    infinity = float("inf")
+    wide = [
+        [c if c < limit else infinity for c in row] + [limit if i == k else infinity for k in range(n)]
+        for i, row in enumerate(cost)
+    ]
+    u, v = [0.0] * n, [0.0] * (m + n)
+    row_of = [-1] * (m + n)
+    for start in range(n):
+        distance = [infinity] * (m + n)
+        came_from = [-1] * (m + n)  # the column before on the path
+        done = [False] * (m + n)
+        row, column, length = start, -1, 0.0
+        while row >= 0:
+            nearest, following = infinity, -1
+            for j, c in enumerate(wide[row]):
+                if done[j]:
+                    continue
+                through = length + c - u[row] - v[j]
+                if through < distance[j]:
+                    distance[j], came_from[j] = through, column
+                if distance[j] < nearest:
+                    nearest, following = distance[j], j
+            column, length = following, nearest
+            done[column] = True
+            row = row_of[column]
+        u[start] += length
+        for j in range(m + n):
+            if done[j] and j != column:
+                u[row_of[j]] += length - distance[j]
+                v[j] += distance[j] - length
+        while came_from[column] >= 0:
+            row_of[column] = row_of[came_from[column]]
+            column = came_from[column]
+        row_of[column] = start
+    result = [-1] * n
+    for j in range(m):
+        if row_of[j] >= 0:
+            result[row_of[j]] = j
+    return result

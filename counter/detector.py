@@ -1,8 +1,8 @@
 """The detector: an optimised ONNX file on ONNX Runtime, set up for a small machine.
 
 Both thread counts are set, spinning is off (idle threads that spin burn a sensor's CPU), the CPU arena is off (it grows
-and never shrinks), and one input buffer is used again and again. Where a model comes in fp32 and int8, a self-test on
-this CPU decides once and remembers.
+and never shrinks), and frames are read where they lie or through one buffer that is used again and again. Where a model
+comes in fp32 and int8, a self-test on this CPU decides once and remembers.
 """
 
 from __future__ import annotations
@@ -84,13 +84,15 @@ class OnnxDetector:
         self._buffer: Frame = np.empty((0, 0, 3), np.uint8)
 
     def detect(self, frame: Frame) -> Detections:
-        """See :class:`Detector`. The frame is copied into the one buffer that the network reads."""
+        """See :class:`Detector`. A contiguous frame is read in place; any other goes through the one buffer."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"frame: expected uint8 [height, width, 3], got {frame.dtype} {list(frame.shape)}")
-        if self._buffer.shape != frame.shape:
-            self._buffer = np.empty(frame.shape, np.uint8)
-        np.copyto(self._buffer, frame)
-        feed = self._buffer[None] if self._batched else self._buffer
+        if not frame.flags.c_contiguous:
+            if self._buffer.shape != frame.shape:
+                self._buffer = np.empty(frame.shape, np.uint8)
+            np.copyto(self._buffer, frame)
+            frame = self._buffer
+        feed = frame[None] if self._batched else frame
         try:
             found = np.asarray(self._session.run([self._output], {self._input: feed})[0], np.float32)
         except ort.capi.onnxruntime_pybind11_state.Fail as error:
@@ -101,7 +103,7 @@ class OnnxDetector:
         return Detections(np.ascontiguousarray(found[:, :4]), np.ascontiguousarray(found[:, 4]))
 
     def wipe(self) -> None:
-        """Overwrite the frame that was looked at last."""
+        """Overwrite what the buffer holds of the last frame."""
         self._buffer.fill(0)
 
 

@@ -9,6 +9,7 @@ Navigation*, 2001, chapter 6.2 (white noise acceleration).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,25 +28,41 @@ HIDDEN_DAMPING_SECONDS = 0.7  # an unseen person is assumed to slow down: a wron
 
 @dataclass(slots=True)
 class MotionState:
-    """Boxes in motion, ``n`` of them.
+    """Boxes in motion, ``n`` of them, all in one array so that picking and joining tracks is one operation.
 
     Attributes:
-        centre: ``[n, 2]`` pixels.
-        size: ``[n, 2]`` width and height, pixels.
-        velocity: ``[n, 2]`` pixels a second.
-        covariance: ``[n, 3]`` variance of position, covariance of position and velocity, variance of velocity,
-            for one axis, pixels and seconds.
-        size_variance: ``[n]`` relative variance of the size.
+        data: ``[n, 10]``: see the properties, which are views.
     """
 
-    centre: Array
-    size: Array
-    velocity: Array
-    covariance: Array
-    size_variance: Array
+    data: Array
 
     def __len__(self) -> int:
-        return int(self.centre.shape[0])
+        return len(self.data)
+
+    @property
+    def centre(self) -> Array:
+        """``[n, 2]`` pixels."""
+        return self.data[:, 0:2]
+
+    @property
+    def size(self) -> Array:
+        """``[n, 2]`` width and height, pixels."""
+        return self.data[:, 2:4]
+
+    @property
+    def velocity(self) -> Array:
+        """``[n, 2]`` pixels a second."""
+        return self.data[:, 4:6]
+
+    @property
+    def covariance(self) -> Array:
+        """``[n, 3]`` variance of position, covariance of position and velocity, variance of velocity, for one axis."""
+        return self.data[:, 6:9]
+
+    @property
+    def size_variance(self) -> Array:
+        """``[n]`` relative variance of the size."""
+        return self.data[:, 9]
 
     @property
     def boxes(self) -> Array:
@@ -56,22 +73,23 @@ class MotionState:
     @property
     def scale(self) -> Array:
         """``[n]`` square root of the box area, pixels."""
-        return np.sqrt(self.size[:, 0] * self.size[:, 1])
+        return np.sqrt(self.data[:, 2] * self.data[:, 3])
 
 
 def measured(boxes: NDArray[np.floating]) -> tuple[Array, Array]:
     """Centre and size (at least one pixel) of ``[n, 4]`` corner boxes."""
-    b = boxes.astype(np.float64)
+    b = boxes.astype(np.float64, copy=False)
     return (b[:, :2] + b[:, 2:]) * 0.5, np.maximum(b[:, 2:] - b[:, :2], 1.0)
 
 
 def start(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> MotionState:
     """States of people seen for the first time: position as seen, velocity unknown."""
-    centre, size = measured(boxes)
-    state = MotionState(centre, size, np.zeros_like(centre), np.zeros((len(centre), 3)), np.full(len(centre), 0.01))
+    state = MotionState(np.zeros((len(boxes), 10)))
+    state.centre[:], state.size[:] = measured(boxes)
     scale = state.scale
-    state.covariance[:, 0] = _measurement_variance(scale, scores)
+    state.covariance[:, 0] = np.square((MEASUREMENT + DOUBT * (1.0 - scores)) * scale)
     state.covariance[:, 2] = (FIRST_SPEED * scale) ** 2
+    state.size_variance[:] = 0.01
     return state
 
 
@@ -80,14 +98,15 @@ def predict(state: MotionState, dt: float, hidden: NDArray[np.bool_]) -> None:
     if not len(state) or dt <= 0.0:
         return
     if hidden.any():
-        state.velocity[hidden] *= np.exp(-dt / HIDDEN_DAMPING_SECONDS)
-    state.centre += state.velocity * dt
+        state.velocity[hidden] *= math.exp(-dt / HIDDEN_DAMPING_SECONDS)
+    d = state.data
+    d[:, 0:2] += d[:, 4:6] * dt
     c = state.covariance
-    q = (ACCELERATION * ACCELERATION) * state.size[:, 0] * state.size[:, 1]
+    q = (ACCELERATION * ACCELERATION) * d[:, 2] * d[:, 3]
     c[:, 0] += dt * (2.0 * c[:, 1] + dt * c[:, 2]) + q * (dt**3 / 3.0)
     c[:, 1] += dt * c[:, 2] + q * (dt * dt / 2.0)
     c[:, 2] += q * dt
-    state.size_variance += SIZE_DRIFT * SIZE_DRIFT * dt
+    d[:, 9] += SIZE_DRIFT * SIZE_DRIFT * dt
 
 
 def correct(
@@ -96,44 +115,31 @@ def correct(
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],
 ) -> None:
-    """Correct the states ``rows`` with the detections that support them, in place."""
+    """Correct the states ``rows`` with the detections that support them, in place.
+
+    Weak detections are less well placed (the idea of the NSA Kalman filter, Du et al., *GIAOTracker*, 2021).
+    """
     centre, size = measured(boxes)
-    c = state.covariance[rows]
-    scale = state.scale[rows]
-    gain = c[:, :2] / (c[:, :1] + _measurement_variance(scale, scores)[:, None])
-    innovation = centre - state.centre[rows]
-    state.centre[rows] += gain[:, :1] * innovation
-    state.velocity[rows] += gain[:, 1:] * innovation
-    keep = 1.0 - gain[:, 0]
-    state.covariance[rows] = np.stack((keep * c[:, 0], keep * c[:, 1], c[:, 2] - gain[:, 1] * c[:, 1]), axis=1)
-    variance = state.size_variance[rows]
-    weight = variance / (variance + (MEASUREMENT + DOUBT * (1.0 - scores)) ** 2)
-    state.size[rows] += weight[:, None] * (size - state.size[rows])
-    state.size_variance[rows] = (1.0 - weight) * variance
+    s = MotionState(state.data[rows])
+    c = s.covariance
+    noise = np.square(MEASUREMENT + DOUBT * (1.0 - scores))
+    gain = c[:, :2] / (c[:, 0] + noise * (s.data[:, 2] * s.data[:, 3]))[:, None]
+    innovation = centre - s.centre
+    s.data[:, 0:2] += gain[:, :1] * innovation
+    s.data[:, 4:6] += gain[:, 1:] * innovation
+    c[:, 2] -= gain[:, 1] * c[:, 1]
+    c[:, :2] *= 1.0 - gain[:, :1]
+    weight = s.size_variance / (s.size_variance + noise)
+    s.data[:, 2:4] += weight[:, None] * (size - s.size)
+    s.data[:, 9] *= 1.0 - weight
+    state.data[rows] = s.data
 
 
 def take(state: MotionState, rows: NDArray[np.intp] | NDArray[np.bool_]) -> MotionState:
     """The chosen states, as copies."""
-    return MotionState(
-        state.centre[rows],
-        state.size[rows],
-        state.velocity[rows],
-        state.covariance[rows],
-        state.size_variance[rows],
-    )
+    return MotionState(state.data[rows])
 
 
 def join(a: MotionState, b: MotionState) -> MotionState:
     """Both states one after the other."""
-    return MotionState(
-        np.concatenate((a.centre, b.centre)),
-        np.concatenate((a.size, b.size)),
-        np.concatenate((a.velocity, b.velocity)),
-        np.concatenate((a.covariance, b.covariance)),
-        np.concatenate((a.size_variance, b.size_variance)),
-    )
-
-
-def _measurement_variance(scale: Array, scores: NDArray[np.floating]) -> Array:
-    """Weak detections are less well placed (the idea of the NSA Kalman filter, Du et al., GIAOTracker, 2021)."""
-    return np.square((MEASUREMENT + DOUBT * (1.0 - scores)) * scale)
+    return MotionState(np.concatenate((a.data, b.data)))

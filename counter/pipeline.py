@@ -32,6 +32,7 @@ TRACKING: dict[Mode, TrackerSettings] = {
         confirm_seconds=0.5, hidden_seconds=2.0, covered_seconds=5.0, still_seconds=30.0, weak_seconds=10.0
     ),
 }
+MAX_REST_SECONDS: dict[Mode, float] = {"door": 10.0, "room": 30.0}
 MAX_GAP_SECONDS: dict[Mode, float] = {"door": 2.0, "room": 10.0}
 CALM_SPEED = 0.15  # person sizes a second
 
@@ -54,7 +55,7 @@ class PeopleCounter:
         threshold: score from which a detection may begin a track; default: the model's own.
         tracking: how the tracker decides; default: by mode. ``threshold`` and the model's thresholds go before it.
         skip_still: whether the network rests while nothing moves.
-        max_rest: seconds after which it runs all the same.
+        max_rest: seconds after which it runs all the same; default: 10 (door) or 30 (room).
         interval: seconds of a count record.
         sensor_id: of the records.
         start: wall clock of ``t = 0`` for sources without one; default: 1970-01-01T00:00Z, so that records of a file
@@ -77,7 +78,7 @@ class PeopleCounter:
         threshold: float | None = None,
         tracking: TrackerSettings | None = None,
         skip_still: bool = True,
-        max_rest: float = 10.0,
+        max_rest: float | None = None,
         interval: int = 60,
         sensor_id: str = "camera",
         start: datetime | None = None,
@@ -106,7 +107,7 @@ class PeopleCounter:
         sees_room = bool(self.zones) or mode == "room"
         self._occupancy = Occupancy(sees_room) if self.lines else None
         self._sees_room = sees_room
-        self._gate = StillnessGate(max_rest) if skip_still else None
+        self._gate = StillnessGate(MAX_REST_SECONDS[mode] if max_rest is None else max_rest) if skip_still else None
         self._start = start or datetime.fromtimestamp(0, UTC)
         self._on_record = on_record
         self._records: list[CountRecord] = []

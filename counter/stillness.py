@@ -73,10 +73,13 @@ class StillnessGate:
 
 
 def _shrink(frame: Frame) -> NDArray[np.float32]:
-    """The green channel on a grid of :data:`CELLS` across, each cell the mean of up to 16 pixels spread over it."""
+    """The green channel on a grid of :data:`CELLS` across, each cell the mean of 8 pixels or so spread over it.
+
+    Rows cost more than columns: what counts is how much of the frame is fetched from memory.
+    """
     height, width = frame.shape[:2]
     step = max(1, width // (4 * CELLS))
-    sample = np.ascontiguousarray(frame[::step, ::step, 1])
+    sample = np.ascontiguousarray(frame[step // 2 :: 2 * step, ::step, 1])
     rows = max(1, round(CELLS * height / width))
     small: NDArray[np.uint8] = cv2.resize(sample, (CELLS, rows), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32)

@@ -24,6 +24,7 @@ SOFT = 0.7  # share of the threshold from which somebody who walks may become a 
 DOUBT_SECONDS = 2.0  # what has been tentative for longer is furniture that looks like somebody
 WALKED = 0.25  # person sizes that tell walking from a box that shakes
 EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
+MAX_GROWTH = 1.8  # logarithm of the ratio of two boxes' areas that may still be one person
 _FORBIDDEN = 1e6
 
 
@@ -217,50 +218,54 @@ class Tracker:
         boxes, scores = without_parts(
             detections.boxes.astype(np.float64), detections.scores.astype(np.float64), s.low_threshold
         )
-        strong = np.flatnonzero(scores >= s.threshold)
-        weak = np.flatnonzero((scores < s.threshold) & (scores >= s.low_threshold))
-
-        known = self._confirmed
-        lonely, strong = self._match(known, np.arange(len(known)), boxes, scores, strong, t, 1.0)
-        young, strong = self._match(self._tentative, np.arange(len(self._tentative)), boxes, scores, strong, t, 0.9)
-        self._tentative.misses[young] += self._tentative.hits[young] > 0
-        if len(weak):
-            recent = lonely[known.last_seen[lonely] >= t - dt - s.hidden_seconds - 1e-9]
-            _, weak = self._match(known, recent, boxes, scores, weak, t, 0.45)
-            _, weak = self._match(self._tentative, young, boxes, scores, weak, t, 0.45)
+        free = self._associate(boxes, scores, t, dt)
         self._sort_tentative(t)
-        self._begin(boxes, scores, np.concatenate((strong, weak[scores[weak] >= self._soft])), t)
+        self._begin(boxes, scores, free, t)
         self._drift_home(dt)
         return TrackerResult(self._confirmed, self._tentative, ended)
 
-    def _match(
-        self,
-        table: TrackTable,
-        rows: NDArray[np.intp],
-        boxes: Array,
-        scores: Array,
-        candidates: NDArray[np.intp],
-        t: float,
-        limit: float,
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Match, correct and stamp; return the rows and candidates that stay alone."""
-        if not len(rows) or not len(candidates):
-            return rows, candidates
-        cost = _cost(table.state, rows, boxes[candidates], self._frame)
-        r, c = assign(cost, limit)
-        if not len(r):
-            return rows, candidates
-        hit, found = rows[r], candidates[c]
-        motion.correct(table.state, hit, uncut(boxes[found], table.state.size[hit], self._frame), scores[found])
-        table.scores[hit] = scores[found]
-        table.last_seen[hit] = t
-        soft = hit[scores[found] >= self._soft]
+    def _associate(self, boxes: Array, scores: Array, t: float, dt: float) -> NDArray[np.intp]:
+        """Both stages. ``scores`` fall, so the strong detections come first. Returns those that may begin a track."""
+        s = self.settings
+        strong = int(np.count_nonzero(scores >= s.threshold))
+        known, young = self._confirmed, self._tentative
+        free = np.ones(len(boxes), bool)
+        known_of, young_of = np.full(len(known), -1), np.full(len(young), -1)
+        if len(boxes):
+            if len(known):
+                cost = _cost(known.state, boxes, self._frame)
+                _pair(cost, known_of, free, np.s_[:strong], 1.0)
+            if len(young):
+                young_cost = _cost(young.state, boxes, self._frame)
+                _pair(young_cost, young_of, free, np.s_[:strong], 0.9)
+            if strong < len(boxes):
+                if len(known):
+                    cost[known.last_seen < t - dt - s.hidden_seconds - 1e-9] = _FORBIDDEN
+                    _pair(cost, known_of, free, np.s_[strong:], 0.45)
+                if len(young):
+                    _pair(young_cost, young_of, free, np.s_[strong:], 0.45)
+        if len(young):
+            young.misses[(young.hits > 0) & ((young_of < 0) | (young_of >= strong))] += 1
+        self._support(known, known_of, boxes, scores, t)
+        self._support(young, young_of, boxes, scores, t)
+        return np.flatnonzero(free & (scores >= self._soft))
+
+    def _support(self, table: TrackTable, found_of: NDArray[np.intp], boxes: Array, scores: Array, t: float) -> None:
+        """Correct and stamp the tracks that have a detection."""
+        rows = np.flatnonzero(found_of >= 0)
+        if not len(rows):
+            return
+        found = found_of[rows]
+        score = scores[found]
+        motion.correct(table.state, rows, uncut(boxes[found], table.state.size[rows], self._frame), score)
+        table.scores[rows] = score
+        table.last_seen[rows] = t
+        soft = rows[score >= self._soft]
         table.last_strong[soft] = t
         table.soft_hits[soft] += 1
-        if scores[found[0]] >= self.settings.threshold:  # candidates are all strong or all weak
-            table.hits[hit] += 1
-            table.evidence[hit] += scores[found]
-        return np.delete(rows, r), np.delete(candidates, c)
+        strong = score >= self.settings.threshold
+        table.hits[rows] += strong
+        table.evidence[rows] += score * strong
 
     def _sort_tentative(self, t: float) -> None:
         """Tentative tracks die when missed for too long and are confirmed when old and certain enough."""
@@ -307,8 +312,11 @@ class Tracker:
         table = self._confirmed
         if not len(table):
             return ()
+        unseen = t - table.last_seen
+        if unseen.max() <= self.settings.exit_seconds and (t - table.last_strong).max() <= self.settings.weak_seconds:
+            return ()
         still = self._still(table)
-        kept = t - table.last_seen <= self._patience(table, still) + 1e-6
+        kept = unseen <= self._patience(table, still) + 1e-6
         # Weak detections alone carry those who sit, not those who walked: background is weak too.
         kept &= still | (t - table.last_strong <= self.settings.weak_seconds + 1e-6)
         if kept.all():
@@ -352,23 +360,27 @@ class Tracker:
 
 
 def without_parts(boxes: Array, scores: Array, floor: float) -> tuple[Array, Array]:
-    """Detections from ``floor`` on without second boxes of one person: the visible part and the guessed whole.
+    """Detections from ``floor`` on, best first, without second boxes of one person: the seen part and the whole.
 
     Non-maximum suppression keeps both, as they overlap little. They share the head: one box lies in the other, with the
     same upper edge and about the same width. The better score stays.
     """
     order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= floor]
-    b, s = boxes[order], scores[order]
-    if len(b) < 2:
+    s = scores[order]
+    n = int(np.count_nonzero(s >= floor))
+    b, s = boxes[order[:n]], s[:n]
+    if n < 2:
+        return b, s
+    areas = area(b)
+    inside = intersection(b, b) > 0.85 * np.minimum(areas[:, None], areas[None, :])
+    if np.count_nonzero(inside) <= n:  # nobody but with themselves
         return b, s
     size = b[:, 2:] - b[:, :2]
     least = np.minimum(size[:, None, :], size[None, :, :]).clip(1e-6)
-    inside = intersection(b, b) > 0.85 * np.minimum(area(b)[:, None], area(b)[None, :])
     top = np.abs(b[:, None, 1] - b[None, :, 1]) < 0.15 * least[..., 1]
     width = least[..., 0] > 0.65 * np.maximum(size[:, None, 0], size[None, :, 0])
     part = np.triu(inside & top & width, 1)
-    keep = np.ones(len(b), bool)
+    keep = np.ones(n, bool)
     for row in np.flatnonzero(part.any(axis=1)):
         if keep[row]:
             keep[part[row]] = False
@@ -383,19 +395,19 @@ def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
     """
     slack = EDGE * max(frame)
     low = boxes[:, :2] <= slack
-    high = boxes[:, 2:] >= np.array(frame) - slack
-    missing = np.maximum(size - (boxes[:, 2:] - boxes[:, :2]), 0.0)
-    both = low & high
-    restored = boxes.copy()
-    restored[:, :2] -= np.where(low & ~both, missing, 0.0)
-    restored[:, 2:] += np.where(high & ~both, missing, 0.0)
-    return restored
+    high = boxes[:, 2:] >= np.array((frame[0] - slack, frame[1] - slack))
+    cut = low ^ high
+    if not cut.any():
+        return boxes
+    missing = np.where(cut, np.maximum(size - (boxes[:, 2:] - boxes[:, :2]), 0.0), 0.0)
+    return np.concatenate((boxes[:, :2] - missing * low, boxes[:, 2:] + missing * high), axis=1)
 
 
 def clipped(boxes: Array, frame: tuple[int, int]) -> Array:
     """The part of the boxes that lies in the picture; what lies outside becomes a sliver on its edge."""
     width, height = frame
-    return np.clip(boxes, 0.0, np.array((width, height, width, height), np.float64))
+    inside: Array = np.minimum(np.maximum(boxes, 0.0), np.array((width, height, width, height), np.float64))
+    return inside
 
 
 def tracks_of(table: TrackTable, t: float) -> tuple[Track, ...]:
@@ -419,22 +431,34 @@ def _empty() -> TrackTable:
     return TrackTable.born(np.empty((0, 4)), np.empty(0), 0.0, [], 0.0)
 
 
-def _cost(state: MotionState, rows: NDArray[np.intp], boxes: Array, frame: tuple[int, int]) -> Array:
+def _pair(cost: Array, found_of: NDArray[np.intp], free: NDArray[np.bool_], part: slice, limit: float) -> None:
+    """Assign free detections of a ``part`` of the columns to tracks that have none, writing both down."""
+    rows = np.flatnonzero(found_of < 0)
+    columns = np.arange(cost.shape[1])[part]
+    columns = columns[free[part]]
+    if not len(rows) or not len(columns):
+        return
+    r, c = assign(cost[rows[:, None], columns], limit)
+    found_of[rows[r]] = columns[c]
+    free[columns[c]] = False
+
+
+def _cost(state: MotionState, boxes: Array, frame: tuple[int, int]) -> Array:
     """``[n, m]`` cost of each pair: lack of overlap and distance from where the person should be.
 
     A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
     prediction and has about the right size: at one frame a second people step out of their own box.
     """
-    mine = clipped(state.boxes[rows], frame)
-    overlap = iou(mine, boxes)
-    centre, size = motion.measured(boxes)
-    expected, visible = motion.measured(mine)
-    scale = np.sqrt(size[:, 0] * size[:, 1])
-    own = np.sqrt(visible[:, 0] * visible[:, 1])
-    distance = np.square(expected[:, None, :] - centre[None, :, :]).sum(axis=2)
-    spread = state.covariance[rows, 0] + np.square(0.12 * own)
-    off = distance / (9.0 * spread[:, None])  # 1 at three standard deviations
-    ratio = own[:, None] / scale[None, :]
-    possible = ((overlap > 0.2) & (ratio > 0.4) & (ratio < 2.5)) | ((off < 1.0) & (ratio > 0.6) & (ratio < 1.67))
-    cost = 0.6 * (1.0 - overlap) + 0.3 * np.minimum(off, 1.0)
-    return np.where(possible, cost, _FORBIDDEN)
+    mine = clipped(state.boxes, frame)
+    shared, own, other = intersection(mine, boxes), area(mine) + 1.0, area(boxes) + 1.0
+    overlap = shared / (own[:, None] + other[None, :] - shared)
+    gap = (mine[:, :2] + mine[:, 2:])[:, None, :] - (boxes[:, :2] + boxes[:, 2:])[None, :, :]  # twice the distance
+    gap *= gap
+    spread = 36.0 * (state.covariance[:, 0] + 0.0144 * own)
+    off = (gap[..., 0] + gap[..., 1]) / spread[:, None]  # 1 at three standard deviations
+    growth = np.abs(np.log(own)[:, None] - np.log(other)[None, :])
+    possible = ((overlap > 0.2) & (growth < MAX_GROWTH)) | ((off < 1.0) & (growth < MAX_GROWTH / 2))
+    cost = 0.6 - 0.6 * overlap
+    cost += 0.3 * np.minimum(off, 1.0)
+    cost[~possible] = _FORBIDDEN
+    return cost
