@@ -110,14 +110,16 @@ class IngestDoor:
         """Answer one request. Raises ProblemError for everything that is not proven."""
         self._check_way(arrival)
         caller = str(arrival.client)
-        if wait := self._strangers.wait(caller):
-            raise ProblemError(429, "too-many-failures", "too many requests without proof; wait", retry_after=wait)
+        # Behind a proxy on this machine all callers share one address: there, proof comes before the limit.
+        if (arrival.client is None or not arrival.client.is_loopback) and (wait := self._strangers.wait(caller)):
+            raise _too_many_failures(wait)
         try:
             claim = parse_authorization(arrival.headers.get("authorization"))
             body = await self._read(arrival)
             key, sensor = await self._prove(arrival, claim, body)
         except SignatureError as error:
-            self._strangers.take(caller)
+            if wait := self._strangers.take(caller):
+                raise _too_many_failures(wait) from None
             raise ProblemError(401, "not-proven", str(error), headers={"WWW-Authenticate": SCHEME}) from None
         status, answer, headers = await self._serve(arrival, claim, key, sensor, body)
         headers[ANSWER_HEADER] = sign_answer(key, claim, status=status, body=answer, now=self._clock())
@@ -258,6 +260,10 @@ class IngestDoor:
         except StoreError as error:
             logger.error("the store cannot answer: %s", error)
             raise ProblemError(503, "store-unavailable", "the store cannot answer; try again", retry_after=5) from None
+
+
+def _too_many_failures(wait: float) -> ProblemError:
+    return ProblemError(429, "too-many-failures", "too many requests without proof; wait", retry_after=wait)
 
 
 def _too_large() -> ProblemError:

@@ -57,11 +57,16 @@ def prepare(data: Path, sensors: int, limits: Limits) -> tuple[ServiceSettings, 
     return settings, keys, found
 
 
-def start(settings: ServiceSettings) -> tuple[int, subprocess.Popen[bytes]]:
-    """Start ``headroom serve`` on a free port and wait until it answers."""
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
+
+
+def start(settings: ServiceSettings, port: int | None = None) -> tuple[int, subprocess.Popen[bytes]]:
+    """Start ``headroom serve``, by default on a free port, and wait until it answers."""
+    port = port or free_port()
     argv = [sys.executable, "-m", "headroom", "serve", "--data", str(settings.data), "--port", str(port)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
