@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Self
@@ -52,8 +53,10 @@ class Identity(BaseModel):
             raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
         if parts.username or parts.password or parts.query or parts.fragment or parts.path not in ("", "/"):
             raise ValueError("expected scheme, host and port alone")
-        if any(character.isspace() or ord(character) < 32 for character in value):
-            raise ValueError("holds white space")
+        if not re.fullmatch(r"[!#-\[\]-~]+", value):
+            raise ValueError("holds a character that no address has")
+        if parts.port == 0:  # reading it also refuses what is no port
+            raise ValueError("port 0")
         return value.rstrip("/")
 
     @field_validator("tunnel_address")

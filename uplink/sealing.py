@@ -171,7 +171,7 @@ class FrameCipher:
         if record.sensor_id != self._sensor_id:
             raise ValueError(f"sensor_id: {record.sensor_id!r} is not the segment's sensor")
         prefix = number.to_bytes(4, "little")
-        body = prefix + self._cipher.encrypt(_nonce(number), _pack(record), self._aad + prefix)
+        body = prefix + self._cipher.encrypt(_nonce(number), pack_record(record), self._aad + prefix)
         return body + _crc(body)
 
     def open(self, frame: bytes) -> CountRecord:
@@ -295,18 +295,22 @@ def _u16(body: bytes, place: int) -> tuple[int, int]:
     return int.from_bytes(body[place : place + 2], "little"), place + 2
 
 
-def _pack(record: CountRecord) -> bytes:
+def pack_record(record: CountRecord) -> bytes:
+    """The plain text of a frame, 40 bytes for every record.
+
+    Raises:
+        ValueError: a record that was made past its own checks, and does not fit.
+    """
     health = sum(1 << _HEALTH.index(state) for state in record.health)
-    return _RECORD.pack(
-        int(record.start.timestamp()),
-        record.seconds,
-        health,
-        -1 if record.present is None else record.present,
-        -1 if record.present_max is None else record.present_max,
-        record.entered,
-        record.left,
-        record.coverage,
-    )
+    present = -1 if record.present is None else record.present
+    present_max = -1 if record.present_max is None else record.present_max
+    start = int(record.start.timestamp())
+    try:
+        return _RECORD.pack(
+            start, record.seconds, health, present, present_max, record.entered, record.left, record.coverage
+        )
+    except struct.error as error:
+        raise ValueError(f"the record of {record.start.isoformat()} holds a value out of bounds: {error}") from None
 
 
 def _unpack(plain: bytes, sensor_id: str) -> CountRecord:

@@ -223,10 +223,11 @@ class Sender:
         return self._again(detail)
 
     def _put_aside(self, batch: SpoolBatch, detail: str) -> Step:
+        if not self._aside:
+            _LOG.error("records are put aside for an hour: %s", detail)
         self._aside.update(batch.tickets)
         self._aside_since = self._clock.monotonic()
         self.status.put_aside = len(self._aside)
-        _LOG.error("%d records are put aside for an hour: %s", len(batch), detail)
         return self._again(detail)
 
     def _again(self, reason: str) -> Step:

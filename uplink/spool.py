@@ -27,7 +27,7 @@ from typing import Self
 
 from uplink.keyfiles import make_private_folder
 from uplink.messages import MAX_RECORDS_PER_BATCH, BatchAnswer, CountRecord
-from uplink.sealing import SegmentSealer
+from uplink.sealing import SegmentSealer, pack_record
 from uplink.segment import (
     FileOps,
     SegmentFile,
@@ -128,12 +128,13 @@ class Spool:
         Never raises for a disk that is full or fails.
 
         Raises:
-            ValueError: a record of another sensor.
+            ValueError: a record of another sensor, or one made past its own checks; none of them is taken.
         """
         taken = list(records)
         for record in taken:
             if record.sensor_id != self.sensor_id:
                 raise ValueError(f"sensor_id: {record.sensor_id!r} in the spool of {self.sensor_id!r}")
+            pack_record(record)  # what cannot be sealed must not get in: it would stand in the way of all that follow
         with self._mutex:
             for record in taken:
                 ticket = next(self._tickets)

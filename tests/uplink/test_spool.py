@@ -6,13 +6,22 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from uplink.codec import JSON_TYPE, BatchError, decode_batch
 from uplink.messages import BatchAnswer, CountRecord, Health
-from uplink.sealing import FRAME_BYTES, SEALED_TYPE, SealError, SealKeyRing, SegmentSealer, open_sealed_batch
+from uplink.sealing import (
+    FRAME_BYTES,
+    SEALED_TYPE,
+    FrameCipher,
+    SealError,
+    SealKeyRing,
+    SegmentSealer,
+    open_sealed_batch,
+)
 from uplink.segment import EXTENT_BYTES, FIRST_FRAME, MAX_FRAMES
 from uplink.spool import Spool, SpoolBatch, SpoolBusyError, SpoolError, SpoolSettings, read_status
 from uplink.testing import ReferenceService
@@ -207,6 +216,15 @@ def test_records_of_another_sensor_do_not_get_in(open_spool: Opener, record: Mak
     assert len(spool) == 0
 
 
+def test_a_record_made_past_its_checks_is_refused_and_blocks_nothing(open_spool: Opener, record: Make) -> None:
+    with open_spool() as spool:
+        for change in ({"present": 1 << 40}, {"health": frozenset({"tired"})}, {"entered": -1}):
+            with pytest.raises(ValueError):
+                spool.append([record(0), record(1).model_copy(update=change)])
+        assert spool.append([record(2)])
+        assert len(spool) == 1
+
+
 def test_settings_have_bounds() -> None:
     with pytest.raises(ValueError, match="max_records"):
         SpoolSettings(max_records=0)
@@ -304,6 +322,12 @@ def test_a_frame_opens_only_in_its_place_and_segment(record: Make) -> None:
         two.open(frame)
     with pytest.raises(ValueError, match="hall-4"):
         one.seal(record(0, "hall-4"))
+    key = bytes(range(32))  # even under one key, which no two segments ever share
+    frame = FrameCipher(key, one.header).seal(0, record(0))
+    assert FrameCipher(key, one.header).open(frame) == record(0)
+    for other in (two.header, replace(one.header, sensor_id="hall-4")):
+        with pytest.raises(SealError):
+            FrameCipher(key, other).open(frame)
 
 
 def test_older_seal_keys_open_until_they_are_taken_out(
