@@ -34,12 +34,10 @@ class Candidates:
         scores: name of a ``[N]`` float tensor, the score of a person per candidate, 0 to 1.
         boxes: writes the nodes that turn the chosen candidates (name of ``[K]`` indices) into the name of a
             ``[K, 4]`` tensor of ``x1, y1, x2, y2`` in pixels of the network's input. Only the chosen ones are decoded.
-        count: N where it is known.
     """
 
     scores: str
     boxes: Callable[[str], str]
-    count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def _yolox(writer: GraphWriter, shapes: Mapping[str, Shape], size: Size, _: Cell
         half = writer.op("Mul", half, writer.const(0.5))
         return writer.op("Concat", writer.op("Sub", centre, half), writer.op("Add", centre, half), axis=1)
 
-    return Candidates(scores, boxes, len(cells))
+    return Candidates(scores, boxes)
 
 
 def shape_last(shape: Shape) -> int:
@@ -174,7 +172,7 @@ def _gfl(writer: GraphWriter, shapes: Mapping[str, Shape], size: Size, centre: C
     scores = writer.op("Concat", *[_column(writer, classes, PERSON) for classes, _ in pairs], axis=0)
     sides = writer.op("Concat", *[name for _, name in pairs], axis=1)
     count = sum(int(shapes[classes][1]) for classes, _ in pairs)
-    return Candidates(scores, _distribution(writer, sides, size, count, centre), count)
+    return Candidates(scores, _distribution(writer, sides, size, count, centre))
 
 
 def _is_nanodet_plus(shapes: Mapping[str, Shape], size: Size | None) -> bool:
@@ -191,7 +189,7 @@ def _nanodet_plus(writer: GraphWriter, shapes: Mapping[str, Shape], size: Size, 
     last = shape_last(shape)
     count = cell_count(size, (8, 16, 32, 64))
     sides = writer.slice(output, last - 32, last, 2)
-    return Candidates(_column(writer, output, PERSON), _distribution(writer, sides, size, count, centre), count)
+    return Candidates(_column(writer, output, PERSON), _distribution(writer, sides, size, count, centre))
 
 
 def _distribution(writer: GraphWriter, sides: str, size: Size, count: int, centre: CellCentre) -> Callable[[str], str]:
@@ -244,7 +242,7 @@ def _boxes_scores(writer: GraphWriter, shapes: Mapping[str, Shape], _size: Size,
     else:
         scores = writer.op("Reshape", score, writer.ints(-1))
     flat = writer.op("Reshape", box, writer.ints(-1, 4))
-    return Candidates(scores, lambda chosen: writer.op("Gather", flat, chosen, axis=0), None)
+    return Candidates(scores, lambda chosen: writer.op("Gather", flat, chosen, axis=0))
 
 
 def _is_dets_labels(shapes: Mapping[str, Shape], _: Size | None) -> bool:
@@ -261,7 +259,7 @@ def _dets_labels(writer: GraphWriter, shapes: Mapping[str, Shape], _size: Size, 
                                    writer.ints(PERSON)))  # fmt: skip
     scores = writer.op("Mul", writer.op("Reshape", writer.slice(rows, 4, 5, 1), writer.ints(-1)), person)
     boxes = writer.slice(rows, 0, 4, 1)
-    return Candidates(scores, lambda chosen: writer.op("Gather", boxes, chosen, axis=0), None)
+    return Candidates(scores, lambda chosen: writer.op("Gather", boxes, chosen, axis=0))
 
 
 def _before_nms(graph: onnx.GraphProto) -> list[str] | None:
@@ -306,7 +304,7 @@ def _is_yolo_columns(shapes: Mapping[str, Shape], _: Size | None) -> bool:
 
 def _yolo_columns(writer: GraphWriter, shapes: Mapping[str, Shape], _size: Size, _: CellCentre) -> Candidates:
     """``[1, 4 + classes, N]``: centre and size in pixels, then one probability per class."""
-    output, shape = _only(shapes)
+    output = _only(shapes)[0]
     flat = writer.op("Squeeze", output, writer.ints(0))
     scores = writer.op("Reshape", writer.slice(flat, 4 + PERSON, 5 + PERSON, 0), writer.ints(-1))
 
@@ -316,7 +314,7 @@ def _yolo_columns(writer: GraphWriter, shapes: Mapping[str, Shape], _size: Size,
         half = writer.op("Mul", writer.slice(rows, 2, 4, 1), writer.const(0.5))
         return writer.op("Concat", writer.op("Sub", centre, half), writer.op("Add", centre, half), axis=1)
 
-    return Candidates(scores, boxes, _number(shape[2]))
+    return Candidates(scores, boxes)
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

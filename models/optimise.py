@@ -17,19 +17,19 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, version_converter
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from .decoders import LAYOUTS, Candidates, CellCentre, Layout, Size, detect_layout
 from .errors import ModelError
 from .graph import IR_VERSION, OPSET, GraphWriter, cut, domains, real_inputs, shape_of
 
-VERSION = "1"
+VERSION = "2"
 """Of the way in which files are optimised: a cached file of another version is made anew."""
 
 SCORE_FLOOR = 0.10
@@ -326,6 +326,26 @@ def _folded(network: onnx.ModelProto, source: Path) -> onnx.ModelProto:
     return folded if domains(folded) <= {""} else network
 
 
+def fold_preparation(graph: onnx.GraphProto, name: str, recipe: Recipe) -> Recipe:
+    """Move scaling and channel order into the weights of the first convolution; returns what is left to do.
+
+    Exact up to rounding: the convolution pads with zeros after the mean is gone, and zeros stay zeros when scaled. Left
+    alone where something else reads the input first.
+    """
+    users = [node for node in graph.node if name in node.input]
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    if any(node.op_type != "Conv" or node.input[1] not in weights for node in users):
+        return recipe
+    for tensor in {node.input[1]: weights[node.input[1]] for node in users}.values():
+        if sum(tensor.name in node.input for node in graph.node) > 1:
+            return recipe
+        values = numpy_helper.to_array(tensor) / np.array(recipe.std, np.float32).reshape(1, 3, 1, 1)
+        values = values[:, ::-1] if recipe.rgb else values
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), tensor.name))
+    mean = recipe.mean[::-1] if recipe.rgb else recipe.mean
+    return replace(recipe, mean=(mean[0], mean[1], mean[2]), std=(1.0, 1.0, 1.0), rgb=False)
+
+
 @contextmanager
 def _scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="headroom-") as name:
@@ -337,6 +357,7 @@ def _assemble(network: onnx.ModelProto, layout: Layout, size: Size, recipe: Reci
     writer = GraphWriter()
     name = real_inputs(network.graph)[0].name
     outputs = [value.name for value in network.graph.output]
+    recipe = fold_preparation(network.graph, name, recipe)
     values = session(network, level="basic").run(outputs, {name: np.full((1, 3, size[1], size[0]), PAD, np.float32)})
     shapes: dict[str, list[int | str]] = {key: [*value.shape] for key, value in zip(outputs, values, strict=True)}
     if layout.name == "dets-labels" and not layout.matches(shapes, size):
@@ -391,9 +412,11 @@ def write_letterbox(writer: GraphWriter, target: str, size: Size, recipe: Recipe
         data = writer.op("Gather", data, writer.ints(2, 1, 0), axis=1)
     if any(recipe.mean):
         data = writer.op("Sub", data, writer.const(np.array(recipe.mean).reshape(1, 3, 1, 1)))
-    scale_by = [1.0 / value for value in recipe.std]
-    factor = writer.const(np.array(scale_by).reshape(1, 3, 1, 1))
-    writer.op("Mul", data, factor, output=target)
+    if set(recipe.std) == {1.0}:
+        writer.op("Identity", data, output=target)
+    else:
+        factor = (1.0 / np.array(recipe.std)).reshape(1, 3, 1, 1)
+        writer.op("Mul", data, writer.const(factor), output=target)
     ratio = writer.op("Div", frame_float, inner_float)
     return WayBack(_hw_to_xyxy(writer, ratio), _hw_to_xyxy(writer, frame_float))
 
@@ -404,11 +427,13 @@ def _hw_to_xyxy(writer: GraphWriter, pair: str) -> str:
 
 def write_selection(writer: GraphWriter, candidates: Candidates, back: WayBack, nms_iou: float) -> None:
     """Nodes from candidates to ``detections``: best by score, decoded, suppressed, back in the frame, clipped."""
-    if candidates.count is not None:
-        keep = writer.ints(min(CANDIDATES, candidates.count))
-    else:
-        keep = writer.op("Min", writer.op("Shape", candidates.scores), writer.ints(CANDIDATES))
-    scores, chosen = writer.ops("TopK", [candidates.scores, keep], 2, axis=0, largest=1, sorted=1)
+    # Nearly all cells lie below the floor: what follows sees some dozens of candidates and not thousands.
+    above = writer.op("NonZero", writer.op("Greater", candidates.scores, writer.const(SCORE_FLOOR)))
+    above = writer.op("Reshape", above, writer.ints(-1))
+    strong = writer.op("Gather", candidates.scores, above, axis=0)
+    keep = writer.op("Min", writer.op("Shape", strong), writer.ints(CANDIDATES))
+    scores, order = writer.ops("TopK", [strong, keep], 2, axis=0, largest=1, sorted=1)
+    chosen = writer.op("Gather", above, order, axis=0)
     boxes = candidates.boxes(chosen)
     picked = writer.op(
         "NonMaxSuppression",

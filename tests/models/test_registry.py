@@ -70,6 +70,20 @@ def test_ready_boxes_are_scaled_back_clipped_and_suppressed(tmp_path: Path) -> N
     np.testing.assert_allclose(rows, [[32, 32, 96, 128, 0.9, 0], [160, 80, 256, 128, 0.7, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("score", [0.0, 0.099, np.nan])
+def test_nobody_is_an_empty_table(tmp_path: Path, score: float) -> None:
+    boxes, scores = np.tile(np.array([0, 0, 9, 9], np.float32), (1, 7, 1)), np.full((1, 7), score, np.float32)
+    path = fake_detector(tmp_path / "m.onnx", {"boxes": boxes, "scores": scores})
+    assert people_of(path, "boxes-scores").shape == (0, 6)
+
+
+def test_a_frame_full_of_candidates_is_bounded(tmp_path: Path) -> None:
+    corners = np.random.default_rng(0).uniform(0, 60, (5000, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + 3], axis=1)[None]
+    path = fake_detector(tmp_path / "m.onnx", {"boxes": boxes, "scores": np.full((1, 5000), 0.8, np.float32)})
+    assert len(people_of(path, "boxes-scores")) == 200
+
+
 def test_dets_and_labels_keep_persons_only(tmp_path: Path) -> None:
     dets = np.array([[[1, 1, 20, 20, 0.9], [30, 30, 60, 60, 0.8]]], np.float32)
     path = fake_detector(tmp_path / "m.onnx", {"dets": dets, "labels": np.array([[3, 0]])})
