@@ -45,6 +45,11 @@ def test_what_goes_in_comes_out_with_every_field(store: Store) -> None:
     assert slots["health"].tolist() == [1, HEALTH_BITS["blocked"] | HEALTH_BITS["moved"], 1, HEALTH_BITS["overloaded"]]
 
 
+def test_every_health_flag_of_the_wire_has_its_bit() -> None:
+    assert set(HEALTH_BITS) == set(Health)
+    assert sum(HEALTH_BITS.values()) == 2 ** len(Health) - 1
+
+
 def test_a_replay_is_all_duplicates_and_changes_nothing(store: Store) -> None:
     records = [record(m, m) for m in range(200)]
     assert store.ingest("org", records, NOW) == [NEW] * 200

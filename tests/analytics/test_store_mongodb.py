@@ -96,9 +96,9 @@ store = MongoStore.open(uri, bytes(range(32)), database=database)
 print("ready", flush=True)
 sys.stdin.readline()
 tally = {"new": 0, "duplicate": 0, "conflict": 0, "leases": [], "pulls": 0, "lost_pulls": 0}
-order = list(range(0, 240, 8)) if name == "a" else list(range(232, -1, -8))
+order = list(range(0, 240, 20)) if name == "a" else list(range(220, -1, -20))
 for n in order:
-    for outcome in store.ingest("org", [record(m) for m in range(n, n + 8)], T0):
+    for outcome in store.ingest("org", [record(m) for m in range(n, n + 20)], T0):
         tally[outcome] += 1
 for work in range(12):
     lease = store.acquire_lease(f"work-{work}", name, timedelta(hours=1), T0)

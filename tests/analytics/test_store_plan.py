@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -167,6 +168,19 @@ def test_names_come_out_only_when_asked_for_and_go_with_the_booking(store: Store
     assert pull(store, [booking("b1", booked_by="B. Ander"), booking("b2", 13)]) == PullResult(changed=1, unchanged=1)
     pull(store, [booking("b2", 13)])
     assert [b.booked_by for b in store.bookings("org", None, *WINDOW, reveal_names=True)] == [None]
+
+
+@pytest.mark.privacy
+def test_no_name_reaches_a_log_or_an_error(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    named = booking("b1", booked_by=CANARY)
+    pull(store, [named])
+    with pytest.raises(ValueError, match="twice") as twice:
+        pull(store, [named, named])
+    with pytest.raises(ValueError, match="ends before") as reversed_:
+        pull(store, [booking("b1", booked_by=CANARY, end=MONDAY)])
+    pull(store, [])
+    assert CANARY not in caplog.text + str(twice.value) + str(reversed_.value)
 
 
 def test_days_that_changed_are_stale_in_local_time_and_for_combined_rooms(store: Store) -> None:

@@ -177,7 +177,7 @@ while True:
 @pytest.mark.faults
 def test_kill_9_during_writes_loses_nothing_acknowledged(path: Path) -> None:
     """Killed at random moments, the store opens, holds all that was acknowledged, and only whole writes."""
-    rounds = 40 if os.environ.get("HEADROOM_LONG") else 5
+    rounds = 40 if os.environ.get("HEADROOM_LONG") else 4
     rng, done = random.Random(20260302), 0
     for _ in range(rounds):
         writer = subprocess.Popen(
