@@ -36,10 +36,11 @@ class Sample:
 
 
 class Shards:
-    """All pictures of a folder, kept compressed in memory."""
+    """All pictures of a folder in memory: compressed, or ``decoded`` where memory is cheaper than time."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._jpeg: list[U8] = []
+    def __init__(self, files: Iterable[Path], decoded: bool = False) -> None:
+        self._decoded = decoded
+        self._pictures: list[U8] = []
         self._labels: list[F32] = []
         self.kinds: list[str] = []
         for file in files:
@@ -47,17 +48,24 @@ class Shards:
                 ends = np.cumsum(shard["sizes"])
                 jpeg, labels, of = shard["jpeg"], shard["labels"], shard["picture"]
                 for k, kind in enumerate(shard["kinds"]):
-                    self._jpeg.append(jpeg[ends[k] - shard["sizes"][k] : ends[k]].copy())
+                    data = jpeg[ends[k] - shard["sizes"][k] : ends[k]].copy()
+                    self._pictures.append(_decode(data) if decoded else data)
                     self._labels.append(labels[of == k])
                     self.kinds.append(str(kind))
 
     def __len__(self) -> int:
-        return len(self._jpeg)
+        return len(self._pictures)
 
     def __getitem__(self, k: int) -> Sample:
-        image = cv2.imdecode(self._jpeg[k], cv2.IMREAD_COLOR)
-        assert image is not None
+        image = self._pictures[k] if self._decoded else _decode(self._pictures[k])
         return Sample(image, self._labels[k], self.kinds[k])
+
+
+def _decode(data: U8) -> U8:
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("a picture of a shard cannot be decoded; render it again")
+    return np.asarray(image, np.uint8)
 
 
 def write_shard(path: Path, samples: Iterable[Sample], quality: int = 92) -> None:

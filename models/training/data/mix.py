@@ -1,0 +1,69 @@
+"""Batches for training: renderings and real frames in given shares, prefetched by a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .augment import Example, camera_look, frame, mosaic
+from .shards import Sample, Shards
+
+U8 = NDArray[np.uint8]
+
+
+class Mix:
+    """Endless training examples, the same for the same seed and shards."""
+
+    def __init__(self, rendered: Shards, real: Shards | None, seed: int, real_share: float = 0.25, mosaic_share: float = 0.25) -> None:
+        if not len(rendered):
+            raise ValueError("no rendered pictures: run python -m models.training.render first")
+        self.rendered, self.real = rendered, real if real is not None and len(real) else None
+        self.rng = np.random.default_rng([seed, 23])
+        self.real_share, self.mosaic_share = real_share, mosaic_share
+
+    def _sample(self) -> Sample:
+        if self.real is not None and self.rng.random() < self.real_share:
+            return self.real[int(self.rng.integers(len(self.real)))]
+        return self.rendered[int(self.rng.integers(len(self.rendered)))]
+
+    def example(self, size: tuple[int, int]) -> Example:
+        rng = self.rng
+        if rng.random() < self.mosaic_share:
+            made = mosaic([self._sample() for _ in range(4)], size, rng)
+        else:
+            made = frame(self._sample(), size, rng)
+        return Example(camera_look(made.image, rng), made.boxes, made.ignore)
+
+    def batches(self, count: int, sizes: list[tuple[int, int]], ahead: int = 3) -> Iterator[list[Example]]:
+        """Batches of ``count`` examples of one size each; the sizes alternate at random."""
+        ready: queue.Queue[list[Example]] = queue.Queue(ahead)
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                size = sizes[int(self.rng.integers(len(sizes)))]
+                batch = [self.example(size) for _ in range(count)]
+                while not stop.is_set():
+                    try:
+                        ready.put(batch, timeout=1.0)
+                        break
+                    except queue.Full:
+                        continue
+
+        thread = threading.Thread(target=work, name="examples", daemon=True)
+        thread.start()
+        try:
+            while True:
+                yield ready.get()
+        finally:
+            stop.set()
+            thread.join()
+
+
+def shards_in(folder: Path, pattern: str = "*.npz") -> list[Path]:
+    return sorted(folder.glob(pattern))

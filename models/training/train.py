@@ -1,0 +1,202 @@
+"""``python -m models.training.train``: learn from shards, in two stages, going on from any checkpoint.
+
+Stage ``stable`` keeps the rate constant, for as long as there is time; stage ``decay`` starts from a stable checkpoint
+and lets the rate fall to nothing, which is what gives a model worth shipping. A stable run can go on afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data.augment import Example
+from .data.mix import Mix, shards_in
+from .data.shards import Shards
+from .loss import detection_loss
+from .net import MEAN, SCALE, Detector, Size, cost, decode
+
+SIZES = {"small": [(256, 160), (320, 192)], "mixed": [(256, 160), (320, 192), (320, 192), (416, 256)], "full": [(416, 256)]}
+
+
+class Average:
+    """Moving average of the weights: what is evaluated and exported."""
+
+    def __init__(self, net: Detector, decay: float = 0.998) -> None:
+        self.net, self.decay, self.steps = deepcopy(net).eval(), decay, 0
+
+    @torch.no_grad()
+    def update(self, net: Detector) -> None:
+        self.steps += 1
+        keep = min(self.decay, self.steps / (self.steps + 20))
+        mine, new = (
+            [t for t in n.state_dict().values() if t.dtype.is_floating_point] for n in (self.net, net)
+        )
+        torch._foreach_lerp_(mine, new, 1 - keep)
+
+
+def to_tensors(batch: list[Example]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Pictures ``[B, 3, H, W]`` normalised, people, boxes to leave out."""
+    images = np.stack([e.image for e in batch])
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) * SCALE
+    people = [torch.from_numpy(np.ascontiguousarray(e.boxes, np.float32)) for e in batch]
+    ignore = [torch.from_numpy(np.ascontiguousarray(e.ignore, np.float32)) for e in batch]
+    return x.contiguous(memory_format=torch.channels_last), people, ignore
+
+
+@torch.no_grad()
+def average_precision(net: Detector, shards: Shards, count: int, size: tuple[int, int] = (416, 256)) -> dict[str, float]:
+    """AP at IoU 0.5 and by top-centre point, and the recall at one false alarm a picture, on held-out renderings."""
+    from .matching import Matcher, letterbox
+
+    matcher = Matcher()
+    for k in range(min(count, len(shards))):
+        sample = shards[k]
+        image, scale, left, top = letterbox(sample.image, size)
+        x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = net(x)
+        logits, boxes, _, _ = decode(maps)
+        score, index = logits[0].sigmoid().topk(200)
+        found = torch.cat([boxes[0][index], score[:, None]], 1).numpy()
+        found[:, :4] = (found[:, :4] - [left, top, left, top]) / scale
+        labels = sample.labels
+        good = (labels[:, 9] >= 0.22) & ((labels[:, 3:5] - labels[:, 1:3]).min(1) * scale >= 5)
+        matcher.add(found, labels[good, 1:5], labels[~good, 1:5])
+    return matcher.summary()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of this program, or the small ``.npz`` that ships (weights alone)."""
+    if path.suffix != ".npz":
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    with np.load(path) as file:
+        weights = {n: torch.from_numpy(file[n].astype(np.float32)) for n in file.files}
+    return {"net": weights, "average": weights, "average_steps": 1000, "seen": 10**6, "iteration": 0}
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--shards", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of rendered shards; new ones are taken up as they appear.")
+@click.option("--real", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of shards of real frames (python -m models.training.label).")
+@click.option("--held-out", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of rendered shards for the curve.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints and log.jsonl.")
+@click.option("--resume", default=None, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint to go on from; default: OUT/last.pt when it is there.")
+@click.option("--stage", default="stable", show_default=True, type=click.Choice(["stable", "decay"]))
+@click.option("--iterations", default=20000, show_default=True, type=click.IntRange(1))
+@click.option("--batch", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--sizes", default="mixed", show_default=True, type=click.Choice(list(SIZES)))
+@click.option("--rate", default=1.5e-3, show_default=True, help="Learning rate (AdamW).")
+@click.option("--real-share", default=0.25, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--mosaic-share", default=0.25, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--seed", default=1, show_default=True)
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--save-every", default=150, show_default=True, type=click.IntRange(1), help="Iterations between checkpoints.")
+@click.option("--check-every", default=600, show_default=True, type=click.IntRange(1), help="Iterations between points of the curve.")
+def main(
+    shards: Path, real: Path | None, held_out: Path | None, out: Path, resume: Path | None, stage: str, iterations: int, batch: int,
+    sizes: str, rate: float, real_share: float, mosaic_share: float, seed: int, threads: int, save_every: int, check_every: int,
+) -> None:  # fmt: skip
+    """Train the detector.
+
+    \b
+    Example: python -m models.training.train --shards runs/shards --real runs/real --out runs/a
+             python -m models.training.train --shards runs/shards --real runs/real --out runs/a-final \\
+                 --resume runs/a/last.pt --stage decay --sizes full --iterations 2000
+    """
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    last = out / "last.pt"
+    start_from = last if last.exists() else resume
+    torch.manual_seed(seed)
+    net = Detector(Size()).to(memory_format=torch.channels_last)
+    average = Average(net)
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.02},
+        {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
+    done, seen = 0, 0
+    if start_from is not None:
+        state = load(start_from)
+        net.load_state_dict(state["net"])
+        average.net.load_state_dict(state["average"])
+        average.steps = int(state["average_steps"])
+        seen = int(state["seen"])
+        if "optimiser" in state:
+            optimiser.load_state_dict(state["optimiser"])
+        if start_from == last:
+            done = int(state["iteration"])
+    held = Shards(shards_in(held_out)) if held_out else None
+    known = shards_in(shards)
+    real_shards = Shards(shards_in(real), decoded=True) if real else None
+    mix = Mix(Shards(known, decoded=True), real_shards, seed * 1000 + done, real_share, mosaic_share)
+    parameters, multiply_adds = cost(net)
+    log = out / "log.jsonl"
+
+    def note(record: dict[str, Any]) -> None:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        click.echo(json.dumps(record))
+
+    note({"start": done, "seen": seen, "shards": len(known), "pictures": len(mix.rendered), "real": len(real_shards or ()),
+          "size": asdict(Size()), "parameters": parameters, "multiply_adds": multiply_adds, "stage": stage, "seed": seed})  # fmt: skip
+    net.train()
+    source = mix.batches(batch, SIZES[sizes])
+    began, sums, counted = time.process_time(), {"class": 0.0, "box": 0.0, "cells": 0.0}, 0
+    for iteration in range(done + 1, iterations + 1):
+        if stage == "decay":
+            lr = rate * max(0.5 * (1 + math.cos(math.pi * iteration / iterations)), 0.01)
+        else:
+            lr = rate * min(1.0, (iteration + seen / batch) / 300)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        x, people, ignore = to_tensors(next(source))
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = net(x)
+        loss, parts = detection_loss([m.float() for m in maps], people, ignore)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        if torch.isfinite(norm):
+            optimiser.step()
+        average.update(net)
+        seen += batch
+        counted += 1
+        for key, value in parts.items():
+            sums[key] += value
+        if iteration % 20 == 0:
+            note({"iteration": iteration, "seen": seen, **{k: round(v / counted, 4) for k, v in sums.items()},
+                  "rate": round(lr, 6), "cpu_s": round(time.process_time() - began, 1)})  # fmt: skip
+            sums, counted = dict.fromkeys(sums, 0.0), 0
+        if iteration % save_every == 0 or iteration == iterations:
+            save(last, {"net": net.state_dict(), "average": average.net.state_dict(), "average_steps": average.steps,
+                        "optimiser": optimiser.state_dict(), "iteration": iteration, "seen": seen})  # fmt: skip
+            now = shards_in(shards)
+            if len(now) > len(known):
+                source.close()
+                known = now
+                mix = Mix(Shards(known, decoded=True), real_shards, seed * 1000 + iteration, real_share, mosaic_share)
+                source = mix.batches(batch, SIZES[sizes])
+        if held is not None and (iteration % check_every == 0 or iteration == iterations):
+            note({"iteration": iteration, "seen": seen, "held_out": average_precision(average.net, held, 150)})
+    source.close()
+
+
+if __name__ == "__main__":
+    main()
