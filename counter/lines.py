@@ -157,7 +157,7 @@ class LineCounter:
                 self._observe(track, t, geometry, (0.0, 0.0), counts=False)
         if len(alive) < len(self._passages):
             for gone in self._passages.keys() - alive:
-                crossings += self._end(gone, self._passages.pop(gone))
+                crossings += self._end(gone, self._passages.pop(gone), geometry)
         return crossings
 
     def side(self, track_id: int) -> int:
@@ -237,7 +237,7 @@ class LineCounter:
         at = p.crossed_at if math.isfinite(p.crossed_at) else p.t
         return [Crossing(self.line.name, direction, at, track_id)]
 
-    def _end(self, track_id: int, p: _Passage) -> list[Crossing]:
+    def _end(self, track_id: int, p: _Passage, geometry: _Geometry) -> list[Crossing]:
         """A track that ended while it passed: through a door people leave the picture in mid-step.
 
         It counts where the person was last seen in the band or beyond the line, was walking (not swaying) and would
@@ -251,6 +251,8 @@ class LineCounter:
         if not walking or p.distance * p.side > band or ahead * p.side > -band:
             return []
         if p.distance * p.side > 0.0:  # the line itself lies just ahead
+            if not geometry.between_ends(p.along, 0.5 * p.size):
+                return []
             p.crossed_at = p.t - p.distance / p.moved_by
         return self._settle(track_id, p, -p.side)
 
