@@ -225,6 +225,35 @@ def as_stored(batch: list[CountRecord]) -> list[tuple[datetime, int | None, int,
     return [(record.start, record.present, record.entered, record.left) for record in batch]
 
 
+@pytest.mark.footage
+def test_a_real_clip_is_counted_on_one_side_and_stored_on_the_other(lab: Lab, data_folder: Path) -> None:
+    pytest.importorskip("cv2", reason="the sensor part is not installed")
+    clip = data_folder / "footage" / "store-aisle-detection.gif"
+    model = data_folder / "teachers" / "yolox_nano_416.onnx"
+    for path in (clip, model):
+        if not path.is_file():
+            pytest.skip(f"{path} is not there")
+    server = lab.serve()
+    issued = lab.administer("add", SENSOR, "--no-verification")
+    service = ["--service", f"http://{OUTER_SERVICE}:8401", "--verification", ""]
+    lab.sensor("sensor", "enrol", issued["code"], *service)
+    lab.run(lab.sensor_ns, "tunnel", "up", "--interface", lab.sensor_if, "--state", str(lab.state))
+    _, outer = lab.capture(lab.service_ns, lab.service_veth)
+    start = ["--start", START.isoformat(), "--interval", "1", "--model", str(model)]
+    counted = lab.sensor("count", str(clip), *start, "--send")
+    assert lab.send()["waiting"] == 0
+    end(server)
+
+    records = [CountRecord.model_validate({**entry, "sensor_id": SENSOR}) for entry in counted["records"]]
+    assert len(records) >= 4
+    assert max(record.present or 0 for record in records) >= 2  # three people are in the aisle
+    assert stored(lab) == as_stored(records)
+    seen = outer.read_bytes()
+    assert len(seen) > 1_000
+    assert SENSOR.encode() not in seen
+    assert b"HTTP/1.1" not in seen
+
+
 def test_counts_travel_through_a_real_tunnel(lab: Lab) -> None:
     server = lab.serve()
 
