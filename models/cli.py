@@ -104,13 +104,15 @@ def list_models(as_json: bool) -> None:
         click.echo(json.dumps({"models": rows, "cache": str(cache_folder())}, indent=2))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("name", "MB", "licence", "on this machine", "default for", "what"):
+    for title in ("name", "MB", "on this machine", "default for", "what"):
         table.add_column(title, justify="right" if title == "MB" else "left", no_wrap=title != "what")
     for row in rows:
         size = f"{row['bytes'] / 1e6:.1f}" if isinstance(row["bytes"], int) else ""
         default = ", ".join(mode for mode in MODES if book.defaults[mode] == row["name"])
-        table.add_row(str(row["name"]), size, str(row["licence"]), str(row["state"]), default, str(row["title"]))
+        table.add_row(str(row["name"]), size, str(row["state"]), default, f"{row['title']}; {row['licence']}")
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width: let no column be folded
+        console = Console(width=140)
     console.print(table)
     console.print(f"\nCache: {cache_folder()}. Fetch one: headroom models pull NAME", highlight=False)
 
