@@ -80,16 +80,10 @@ def table(
     n_days = max((end - start).days, 0)
     first = day_number(start)
     place = {room: index for index, room in enumerate(room_ids)}
-    found: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}
+    found: dict[str, list[tuple[int, int, bytes]]] = {}
     for room, month, measure, data in rows:
-        found.setdefault((measure, packing.month_width(data)), []).append((place[room], month, data))
-    arrays: dict[str, FloatArray] = {}
-    for (measure, k), months in sorted(found.items()):
-        array = np.full((len(room_ids), n_days, k), np.nan)
-        _lay_out(array, months, first)
-        if measure in arrays:
-            raise StoreError(f"measure {measure!r} is stored with {k} values a day and with others: give it a new name")
-        arrays[measure] = array
+        found.setdefault(measure, []).append((place[room], month, data))
+    arrays = {measure: _laid_out(months, measure, (len(room_ids), n_days), first) for measure, months in found.items()}
     for measure in measures:
         if measure not in arrays:
             arrays[measure] = np.full((len(room_ids), n_days, 24), np.nan)
@@ -97,18 +91,26 @@ def table(
     return RollupTable(tuple(room_ids), days, definition, arrays)
 
 
-def _lay_out(array: FloatArray, months: Sequence[tuple[int, int, bytes]], first: int) -> None:
-    """Put packed months, (room, month number, bytes), into shape (rooms, days, k); day 0 is day number ``first``."""
+def _laid_out(months: Sequence[tuple[int, int, bytes]], measure: str, shape: tuple[int, int], first: int) -> FloatArray:
+    """Packed months, (room, month number, bytes), as shape (rooms, days, k); day 0 is day number ``first``."""
     rooms = np.array([room for room, _, _ in months])
     begins = {month: day_number(date(*divmod_month(month), 1)) - first for month in {m for _, m, _ in months}}
     offsets = np.array([begins[month] for _, month, _ in months])
-    for which, day, values in packing.unpack_months([data for _, _, data in months]):
+    groups = packing.unpack_months([data for _, _, data in months])
+    widths = {values.shape[1] for _, _, values in groups}
+    if len(widths) > 1:
+        raise StoreError(
+            f"measure {measure!r} is stored with {sorted(widths)} values a day: give the new one a new name"
+        )
+    array = np.full((*shape, widths.pop()), np.nan)
+    for which, day, values in groups:
         column = offsets[which] + day
-        inside = (column >= 0) & (column < array.shape[1])
+        inside = (column >= 0) & (column < shape[1])
         if inside.all():
             array[rooms[which], column] = values
         else:
             array[rooms[which[inside]], column[inside]] = values[inside]
+    return array
 
 
 def months_between(start: date, end: date) -> tuple[int, int]:

@@ -33,6 +33,7 @@ _WIDTHS: tuple[np.dtype[np.unsignedinteger[Any]], ...] = (
 )
 _CONSTANT = 255
 _MONTH = struct.Struct("<BBHI")  # version, code of the width, values a day, bit set of the days present
+_MONTH_DTYPE = np.dtype([("version", "u1"), ("code", "u1"), ("k", "<u2"), ("bits", "<u4")])
 _FLOAT = 254
 DAYS = 31
 
@@ -185,51 +186,35 @@ def pack_month(values: FloatArray) -> bytes:
 
 def unpack_month(blob: bytes) -> FloatArray:
     """The reverse of `pack_month`: shape (31, k). Raises StoreError for bytes that it did not write."""
-    month = empty_month(month_width(blob))
     ((_, days, values),) = unpack_months([blob])
+    month = empty_month(values.shape[1])
     month[days] = values
     return month
 
 
-def month_width(blob: bytes) -> int:
-    """Values a day of a packed month."""
-    return _month_header(blob)[1]
-
-
 def unpack_months(blobs: Sequence[bytes]) -> list[tuple[IntArray, IntArray, FloatArray]]:
-    """Many months of equal width at once: what a heat map of a thousand rooms waits for.
+    """Many months at once: what a heat map of a thousand rooms waits for.
 
     Returns groups of (which blob, shape (n,), day of the month 0 to 30, shape (n,), values, shape (n, k)): one row for
     each day that is present. Raises StoreError for damaged bytes.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
-    bits = np.empty(len(blobs), dtype=np.uint32)
-    for index, blob in enumerate(blobs):
-        code, k, bits[index] = _month_header(blob)
-        groups.setdefault((code, k), []).append(index)
-    result = []
-    for (code, k), members in groups.items():
-        which = np.array(members, dtype=np.int64)
-        present = (bits[which, np.newaxis] >> np.arange(DAYS, dtype=np.uint32)) & 1
-        row, day = np.nonzero(present)
-        try:
-            data = b"".join([zlib.decompress(memoryview(blobs[index])[_MONTH.size :]) for index in members])
-            values = _month_values(data, code).reshape(len(row), k)
-        except (zlib.error, ValueError) as error:
-            raise StoreError(f"a roll-up is damaged: {error}") from error
-        result.append((which[row], day, values))
-    return result
-
-
-def _month_header(blob: bytes) -> tuple[int, int, int]:
-    """Code of the width, values a day, bit set of the days."""
     try:
-        version, code, k, bits = _MONTH.unpack_from(blob)
-    except struct.error as error:
+        headers = np.frombuffer(b"".join([blob[: _MONTH.size] for blob in blobs]), dtype=_MONTH_DTYPE)
+        if len(headers) != len(blobs):
+            raise ValueError("cut short")
+        result = []
+        for header in np.unique(headers[["version", "code", "k"]]):
+            version, code, k = (int(value) for value in header)
+            if version != _VERSION or not k or (code != _FLOAT and code >= len(_WIDTHS)):
+                raise StoreError(f"a roll-up has layout {version}.{code}; this program knows {_VERSION}: upgrade it")
+            which = np.flatnonzero((headers["code"] == code) & (headers["k"] == k))
+            present = (headers["bits"][which, np.newaxis] >> np.arange(DAYS, dtype=np.uint32)) & 1
+            row, day = np.nonzero(present)
+            data = b"".join([zlib.decompress(blobs[index][_MONTH.size :]) for index in which.tolist()])
+            result.append((which[row], day, _month_values(data, code).reshape(len(row), k)))
+    except (zlib.error, ValueError) as error:
         raise StoreError(f"a roll-up is damaged: {error}") from error
-    if version != _VERSION or (code != _FLOAT and code >= len(_WIDTHS)):
-        raise StoreError(f"a roll-up has layout {version}.{code}; this program knows {_VERSION}: upgrade it")
-    return code, k, bits
+    return result
 
 
 def _month_values(data: bytes, code: int) -> FloatArray:
