@@ -90,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("yolox-nano", "rtmdet-nano"):
             entry = registry().entry(name)
             source = data / "teachers" / str(entry.stand_in)
-            for mode in ("door", "room") if long else ("door",):
+            # The published YOLOX-Nano knows 416x416 alone: at the size of rooms it is no peer.
+            for mode in ("door", "room") if long and name != "yolox-nano" else ("door",):
                 size = entry.sizes[mode]
                 published = (416, 416) if name == "yolox-nano" else size
                 run = session(
