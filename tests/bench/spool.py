@@ -95,7 +95,8 @@ def compare(measure: Measure, other: Measure, items: list[CountRecord], group: i
     results: list[list[tuple[float, float]]] = [[], []]
     with tempfile.TemporaryDirectory(dir=".") as name:
         for turn in range(rounds):
-            for column, each in enumerate((measure, other)):
+            for column in (0, 1) if turn % 2 else (1, 0):  # who goes first meets another disk
+                each = (measure, other)[column]
                 results[column].append(each(Path(name) / f"{column}-{turn}-{group}", items, group))
     return [
         figure

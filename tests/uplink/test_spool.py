@@ -340,3 +340,16 @@ def test_older_seal_keys_open_until_they_are_taken_out(
     rotated = service.seal_keys.rotated()
     assert rotated.public_key != service.seal_keys.public_key
     assert open_sealed_batch(rotated, body, SENSOR).records == [record(0)]
+
+
+def test_frames_of_another_sensor_are_rejected_by_their_places(record: Make) -> None:
+    """Anyone can seal to a public key: only what the signer itself sealed is taken."""
+    ring = SealKeyRing.create()
+    own, foreign = SegmentSealer(SENSOR, ring.public_key), SegmentSealer("hall-4", ring.public_key)
+    sections = [
+        (foreign.header, [foreign.seal(record(0, "hall-4")), foreign.seal(record(1, "hall-4"))]),
+        (own.header, [own.seal(record(2))]),
+    ]
+    decoded = open_sealed_batch(ring, encode_sealed_batch(sections), SENSOR)
+    assert (decoded.records, decoded.indexes) == ([record(2)], [2])
+    assert [each.index for each in decoded.rejected] == [0, 1]
