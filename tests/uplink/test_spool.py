@@ -20,6 +20,7 @@ from uplink.sealing import (
     SealError,
     SealKeyRing,
     SegmentSealer,
+    encode_sealed_batch,
     open_sealed_batch,
 )
 from uplink.segment import EXTENT_BYTES, FIRST_FRAME, MAX_FRAMES
