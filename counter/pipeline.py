@@ -29,7 +29,7 @@ TRACKING: dict[Mode, TrackerSettings] = {
     "door": TrackerSettings(),
     # One or two frames a second, people who sit: seldom seen, long kept.
     "room": TrackerSettings(
-        confirm_seconds=0.5, hidden_seconds=2.0, covered_seconds=5.0, still_seconds=30.0, weak_seconds=10.0
+        confirm_seconds=0.5, hidden_seconds=3.0, covered_seconds=5.0, still_seconds=30.0, weak_seconds=10.0
     ),
 }
 MAX_REST_SECONDS: dict[Mode, float] = {"door": 10.0, "room": 30.0}

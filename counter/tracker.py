@@ -24,6 +24,7 @@ SOFT = 0.7  # share of the threshold from which somebody who walks may become a 
 DOUBT_SECONDS = 2.0  # what has been tentative for longer is furniture that looks like somebody
 WALKED = 0.25  # person sizes that tell walking from a box that shakes
 EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
+REACH, REACH_SPEED, REACH_SECONDS = 0.3, 1.0, 1.5  # person sizes, person sizes a second, seconds
 MAX_GROWTH = 1.8  # logarithm of the ratio of two boxes' areas that may still be one person
 _FORBIDDEN = 1e6
 
@@ -212,13 +213,13 @@ class Tracker:
         dt = 0.0 if self._t is None else t - self._t
         self._t = t
         self._frame = (width, height)
-        ended = self._expire(t)
         for table in (self._confirmed, self._tentative):
             motion.predict(table.state, dt, table.last_seen < t - dt - 1e-9)
         boxes, scores = without_parts(
             detections.boxes.astype(np.float64), detections.scores.astype(np.float64), s.low_threshold
         )
         free = self._associate(boxes, scores, t, dt)
+        ended = self._expire(t)
         self._sort_tentative(t)
         self._begin(boxes, scores, free, t)
         self._drift_home(dt)
@@ -233,10 +234,10 @@ class Tracker:
         known_of, young_of = np.full(len(known), -1), np.full(len(young), -1)
         if len(boxes):
             if len(known):
-                cost = _cost(known.state, boxes, self._frame)
+                cost = _cost(known.state, boxes, self._frame, t - known.last_seen)
                 _pair(cost, known_of, free, np.s_[:strong], 1.0)
             if len(young):
-                young_cost = _cost(young.state, boxes, self._frame)
+                young_cost = _cost(young.state, boxes, self._frame, t - young.last_seen)
                 _pair(young_cost, young_of, free, np.s_[:strong], 0.9)
             if strong < len(boxes):
                 if len(known):
@@ -443,18 +444,21 @@ def _pair(cost: Array, found_of: NDArray[np.intp], free: NDArray[np.bool_], part
     free[columns[c]] = False
 
 
-def _cost(state: MotionState, boxes: Array, frame: tuple[int, int]) -> Array:
+def _cost(state: MotionState, boxes: Array, frame: tuple[int, int], unseen: Array) -> Array:
     """``[n, m]`` cost of each pair: lack of overlap and distance from where the person should be.
 
     A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
-    prediction and has about the right size: at one frame a second people step out of their own box.
+    prediction and has about the right size: at one frame a second people step out of their own box. However uncertain,
+    nobody is looked for farther away than a person walks in the ``unseen`` ``[n]`` seconds: else seated people whom the
+    detector misses would move to their neighbour's seat.
     """
     mine = clipped(state.boxes, frame)
     shared, own, other = intersection(mine, boxes), area(mine) + 1.0, area(boxes) + 1.0
     overlap = shared / (own[:, None] + other[None, :] - shared)
     gap = (mine[:, :2] + mine[:, 2:])[:, None, :] - (boxes[:, :2] + boxes[:, 2:])[None, :, :]  # twice the distance
     gap *= gap
-    spread = 36.0 * (state.covariance[:, 0] + 0.0144 * own)
+    reach = np.square(REACH + REACH_SPEED * np.minimum(unseen, REACH_SECONDS))
+    spread = 4.0 * np.minimum(9.0 * state.covariance[:, 0] + 0.13 * own, reach * own)
     off = (gap[..., 0] + gap[..., 1]) / spread[:, None]  # 1 at three standard deviations
     growth = np.abs(np.log(own)[:, None] - np.log(other)[None, :])
     possible = ((overlap > 0.2) & (growth < MAX_GROWTH)) | ((off < 1.0) & (growth < MAX_GROWTH / 2))
