@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from analytics.domain.model import PlannedBooking, PullResult
 from analytics.store.errors import StaleWriteError, StoreConfigurationError
 from analytics.store.mongodb import MongoStore
 from analytics.store.mongodb.connection import connect
+from analytics.store.mongodb.schema import MIGRATIONS
 from tests.analytics.conftest import MASTER_KEY
 from uplink.messages import CountRecord
 
@@ -164,6 +166,63 @@ def test_two_processes_side_by_side(mongodb_database: tuple[str, str]) -> None:
             history = store.booking_history("org", "cal", str(number))
             assert len(history) == a["pulls"] + b["pulls"]
             assert [h.superseded_at is None for h in history] == [False] * (len(history) - 1) + [True]
+
+
+@pytest.mark.mongodb
+def test_a_database_of_the_first_release_is_brought_forward(mongodb_database: tuple[str, str]) -> None:
+    uri, name = mongodb_database
+    with MongoStore.open(uri, MASTER_KEY, database=name) as store:
+        store.ingest("org", [record(0)], T0)
+        for collection in ("buildings", "rooms", "bookings", "rollups", "stale_rooms", "kept"):
+            store.database[collection].drop()
+        store.database["meta"].update_one({"_id": "schema"}, {"$set": {"version": 1}})
+    with MongoStore.open(uri, MASTER_KEY, database=name) as store:
+        assert store.database["meta"].find_one({"_id": "schema"})["version"] == len(MIGRATIONS)  # type: ignore[index]
+        unique = [i for i in store.database["rollups"].list_indexes() if i.get("unique")]
+        assert [list(i["key"]) for i in unique] == [["o", "r", "m", "v"]]
+        assert len(store.counts("org", ["s1"], *FOREVER)["s1"]) == 1
+
+
+@pytest.mark.mongodb
+def test_a_process_killed_during_writes_leaves_whole_pulls_and_no_lost_count(
+    mongodb_database: tuple[str, str],
+) -> None:
+    uri, name = mongodb_database
+    root, done = str(Path(__file__).parents[2]), 0
+    for pause in (0.05, 0.2):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _ENDLESS, uri, name, str(done), root], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(pause)
+        writer.kill()
+        acknowledged = int((writer.stdout.read().split() or [first])[-1])
+        writer.wait()
+        with MongoStore.open(uri, MASTER_KEY, database=name) as store:
+            slots = store.counts("org", ["s1"], *FOREVER)["s1"]
+            assert len(slots) in (acknowledged * 7, (acknowledged + 1) * 7)
+            titles = [booking.title for booking in store.bookings("org", None, *FOREVER)]
+            assert len(titles) == 5
+            assert len(set(titles)) == 1
+            assert int(titles[0]) in (acknowledged - 1, acknowledged)
+        done = acknowledged
+
+
+_ENDLESS = """
+import sys
+uri, database, done, root = sys.argv[1:]
+sys.path.insert(0, root)
+from analytics.store.mongodb import MongoStore
+from tests.analytics.test_store_mongodb import FOREVER, T0, plan, record
+store = MongoStore.open(uri, bytes(range(32)), database=database)
+n = int(done)
+while True:
+    store.ingest("org", [record(m) for m in range(n * 7, n * 7 + 7)], T0)
+    store.replace_bookings("org", "cal", FOREVER, plan(str(n)), T0)
+    n += 1
+    print(n, flush=True)
+"""
 
 
 @pytest.mark.mongodb

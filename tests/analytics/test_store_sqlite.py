@@ -17,7 +17,7 @@ import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from analytics.domain.model import SLOT_DTYPE, PlannedBooking, Sensor
-from analytics.store.errors import StoreConfigurationError, StoreLockedError, StoreUnavailableError
+from analytics.store.errors import StoreConfigurationError, StoreError, StoreLockedError, StoreUnavailableError
 from analytics.store.sealing import AesNameSealer, file_key
 from analytics.store.sqlite import SqliteStore
 from analytics.store.sqlite.migrations import MIGRATIONS
@@ -251,7 +251,7 @@ def test_a_failed_step_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest
     broken = (MIGRATIONS[0], MIGRATIONS[1] + "\nCREATE TABLE rooms (org TEXT) STRICT;\n")
     with monkeypatch.context() as patch:
         patch.setattr("analytics.store.sqlite.migrations.MIGRATIONS", broken)
-        with pytest.raises(Exception, match="rooms"):
+        with pytest.raises(StoreError, match="rooms"):
             SqliteStore.open(path, MASTER_KEY)
     with SqliteStore.open(path, MASTER_KEY) as store:
         assert store.rooms("org") == []

@@ -53,7 +53,14 @@ class Connections:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._writer = self._open()
-            migrate(self._writer)
+            try:
+                migrate(self._writer)
+            except BaseException:
+                self._writer.close()
+                raise
+        except sqlcipher.Error as error:
+            os.close(self._lock_file)
+            raise _translated(error) from error
         except BaseException:
             os.close(self._lock_file)
             raise
