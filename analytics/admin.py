@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from analytics.domain.model import Sensor
 from analytics.enrolment import AdministrationError, Enrolment, IssuedCode
-from analytics.service_keys import load_or_create
+from analytics.service_keys import ServiceKeys
 from analytics.settings import ServiceSettings
 from analytics.store.errors import StoreLockedError
 from analytics.web.problems import ProblemError, add_problem_handlers
@@ -240,7 +240,9 @@ def open_administration(settings: ServiceSettings) -> Iterator[Administration]:
         else:
             yield over_socket
             return
-    keys = load_or_create(settings.data, settings.keys)
+    if not settings.keys.is_dir():  # a mistyped folder must not become a second, empty service
+        raise AdministrationError(f"there is no service in {settings.data} yet; the first `headroom serve` makes it")
+    keys = ServiceKeys.load(settings.keys)
     try:
         store = open_store(settings, keys)
     except StoreLockedError:

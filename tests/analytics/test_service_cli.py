@@ -304,6 +304,9 @@ def invoke(*arguments: str, code: int = 0) -> str:
 
 def test_sensors_without_a_running_service(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "service")]
+    assert "headroom serve" in invoke("add", "hall-3", *data, code=1)
+    assert not (tmp_path / "service").exists()  # a mistyped folder stays away
+    load_or_create(tmp_path / "service", tmp_path / "service" / "keys")
     shown = invoke("add", "hall-3", "--name", "Hall 3", *data)
     code = next(word for word in shown.split() if word.count("-") == 5)
     assert EnrolmentCode.parse(code).text() == code

@@ -6,6 +6,7 @@ Everything goes through the command line, as people use it.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +22,15 @@ from typing import Any
 
 import pytest
 
+from uplink.endpoint import Endpoint
 from uplink.identity import Identity, load_sensor_key, save_sensor_key
 from uplink.keys import SensorKey
 from uplink.messages import CountRecord
 from uplink.spool import SPOOL_FOLDER, Spool
-from uplink.tunnel_health import parse_dump
-from uplink.wg_backends import control_socket
-from uplink.wgconf import load, save
+from uplink.tunnel import Tunnel
+from uplink.tunnel_health import TunnelState, parse_dump
+from uplink.wg_backends import Run, TunnelError, control_socket, system_run
+from uplink.wgconf import Peer, TunnelConfig, load, save
 from uplink.wgkeys import PrivateKey
 
 pytestmark = [pytest.mark.tunnel, pytest.mark.timeout(180)]
@@ -338,3 +341,98 @@ def test_counts_travel_through_a_real_tunnel(lab: Lab) -> None:
         assert secret not in seen
     assert b"POST /v1/counts" in inner.read_bytes()  # the same probe does find it where it is readable
     assert SENSOR.encode() in inner.read_bytes()
+
+
+def in_namespace(namespace: str) -> Run:
+    def run(argv: Sequence[str], *, stdin: str | None = None) -> str:
+        return system_run(["ip", "netns", "exec", namespace, *argv], stdin=stdin)
+
+    return run
+
+
+def test_leaves_by_the_named_interface_or_not_at_all(lab: Lab) -> None:
+    """Two ways to the service; the tunnel is bound to the second. Also: a killed wireguard-go comes back."""
+    service, public = lab.service_ns, "198.51.100.1"
+    second, far = "hrsecond", "hrfar"
+    lab.ip("link", "add", far, "netns", service, "type", "veth", "peer", "name", second, "netns", lab.sensor_ns)
+    for namespace, link, address in ((service, far, "203.0.113.1/30"), (lab.sensor_ns, second, "203.0.113.2/30")):
+        try:
+            lab.ip("-n", namespace, "link", "add", "link", link, "name", f"{link}.20", "type", "vlan", "id", "20")
+            name = f"{link}.20"
+        except subprocess.CalledProcessError:
+            name = link  # this kernel has no VLANs: a plain second interface shows the same
+        lab.ip("-n", namespace, "link", "set", link, "up")
+        lab.ip("-n", namespace, "link", "set", name, "up")
+        lab.ip("-n", namespace, "address", "add", address, "dev", name)
+    outgoing = name
+    lab.ip("-n", service, "address", "add", f"{public}/32", "dev", "lo")
+    lab.ip("-n", lab.sensor_ns, "route", "add", "default", "via", OUTER_SERVICE)
+    lab.ip("-n", lab.sensor_ns, "route", "add", "default", "via", "203.0.113.1", "dev", outgoing, "metric", "200")
+
+    keys = PrivateKey.generate(), PrivateKey.generate()
+    inner = [ipaddress.ip_interface("10.77.0.1/24"), ipaddress.ip_interface("10.77.0.2/32")]
+    ours = Tunnel(
+        lab.service_if,
+        TunnelConfig(
+            keys[0], (inner[0],), (Peer(keys[1].public, (ipaddress.ip_network("10.77.0.2/32"),)),), listen_port=51820
+        ),
+        run=in_namespace(service),
+    )
+    peer = Peer(
+        keys[0].public, (ipaddress.ip_network("10.77.0.1/32"),), Endpoint(public, 51820), persistent_keepalive=1
+    )
+    sensor = Tunnel(
+        lab.sensor_if,
+        TunnelConfig(keys[1], (inner[1],), (peer,), outgoing=outgoing),
+        run=in_namespace(lab.sensor_ns),
+    )
+
+    destination = ipaddress.ip_address(public).packed
+    captures = [lab.capture(lab.sensor_ns, interface) for interface in (lab.sensor_veth, outgoing)]
+
+    def sent(which: int) -> int:
+        return captures[which][1].read_bytes().count(destination)
+
+    try:
+        ours.up()
+        sensor.up()
+        wait_for(lambda: sensor.health().state is TunnelState.OK, 10)
+        wait_for(lambda: sent(1) > 0, 10)
+
+        # The named link goes: WireGuard goes on trying, and nothing finds the other way.
+        lab.ip("-n", lab.sensor_ns, "link", "set", outgoing, "down")
+        time.sleep(2.5)
+        route = subprocess.run(
+            ["ip", "-n", lab.sensor_ns, "route", "get", public], capture_output=True, text=True, check=False
+        )
+        assert route.returncode != 0
+        assert sent(0) == 0
+
+        # It comes back, and so does the tunnel, by the same way.
+        lab.ip("-n", lab.sensor_ns, "link", "set", outgoing, "up")
+        wait_for(lambda: mended(sensor), 10)
+        received = ours.status().peers[0].rx_bytes
+        wait_for(lambda: ours.status().peers[0].rx_bytes > received, 15)
+        assert sent(0) == 0
+
+        # wireguard-go is killed: the interface is gone, a tick brings both back.
+        if sensor.status().backend == "userspace":
+            pids = lab.ip("netns", "pids", lab.sensor_ns).split()
+            for pid in pids:
+                os.kill(int(pid), signal.SIGKILL)
+            wait_for(lambda: not sensor.status().up, 5)
+            assert sensor.health().state is TunnelState.DOWN
+            sensor.tick()
+            wait_for(lambda: sensor.health().state is TunnelState.OK, 20)
+    finally:
+        sensor.down()
+        ours.down()
+    assert public not in lab.ip("-n", lab.sensor_ns, "route")
+
+
+def mended(tunnel: Tunnel) -> bool:
+    try:
+        tunnel.tick()
+    except TunnelError:
+        return False
+    return True
