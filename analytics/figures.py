@@ -143,11 +143,10 @@ def table(
     site = site or Site.load(store, scope.org_id)
     names = tuple(dict.fromkeys(("coverage", *names)))
     rooms = scope.choose(site)
-    loaded = _load(store, scope, rooms, metrics.needed_measures(names))
-    missing = _missing(loaded, rooms, site)
-    by_room = by in (By.ROOM, By.BUILDING, By.ROOM_CLASS)
-    if by_room:
-        keys = [_room_key(by, room) for room in rooms]
+    single = by in (By.ROOM, By.ROOM_CLASS)
+    loaded, missing = _sums(store, scope, rooms, metrics.needed_measures(names), site, single=single)
+    if single or by is By.BUILDING:
+        keys = [building_of(key) or _room_key(by, site.rooms[key]) for key in loaded.room_ids]
         cells = {name: values.sum(axis=(1, 2)) for name, values in loaded.measures.items()}
     else:
         cells = {name: values.sum(axis=0) for name, values in loaded.measures.items()}  # (days, 24)
@@ -171,8 +170,7 @@ def heat_map(store: Store, scope: Scope, names: Sequence[str] = ("frequency",), 
     site = site or Site.load(store, scope.org_id)
     names = tuple(dict.fromkeys(("coverage", *names)))
     rooms = scope.choose(site)
-    loaded = _load(store, scope, rooms, metrics.needed_measures(names))
-    missing = _missing(loaded, rooms, site)
+    loaded, missing = _sums(store, scope, rooms, metrics.needed_measures(names), site)
     weekday = np.array([day.weekday() for day in loaded.days], dtype=np.int64)
     sums = {name: heat_sums(values, weekday) for name, values in loaded.measures.items()}
     return HeatMap(metrics.figures(sums, names), missing)
@@ -189,7 +187,8 @@ def heat_sums(values: Array, weekday: npt.NDArray[np.int64]) -> Array:
 def peaks(store: Store, scope: Scope, site: Site | None = None) -> Peaks:
     """Peaks of all rooms of a scope at the same moment."""
     site = site or Site.load(store, scope.org_id)
-    loaded = _load(store, scope, scope.choose(site), (metrics.QUARTER_PEOPLE, metrics.QUARTER_MEASURED))
+    keys = [room.id for room in scope.choose(site)]
+    loaded = _load(store, scope, keys, (metrics.QUARTER_PEOPLE, metrics.QUARTER_MEASURED))
     people, measured = loaded.measures[metrics.QUARTER_PEOPLE], loaded.measures[metrics.QUARTER_MEASURED]
     if people.shape != measured.shape or people.shape[-1] != 96 or not loaded.days:
         return Peaks(np.nan, np.nan, -1, -1, 0.0)
@@ -198,11 +197,58 @@ def peaks(store: Store, scope: Scope, site: Site | None = None) -> Peaks:
     return Peaks(found.p95, found.highest, day, found.quarter, found.moments)
 
 
-def day_sums(store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site) -> RollupTable:
-    """Sums by room, day and local hour, for exports; days without a roll-up hold their measuring hours alone."""
-    loaded = _load(store, scope, rooms, names)
-    _missing(loaded, rooms, site)
-    return loaded
+def day_sums(
+    store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site
+) -> tuple[RollupTable, Array]:
+    """Sums by room, day and local hour, and of each day how many rooms have no roll-up though they are open.
+
+    Days without a roll-up hold their measuring hours alone. The count needs ``open_minutes`` among the names.
+    """
+    loaded = _load(store, scope, [room.id for room in rooms], names)
+    return loaded, _missing(loaded, rooms, site)
+
+
+BUILDING_ROOMS, BUILDING_MISSING = "rooms", "rooms_missing"
+"""Of a building's roll-up: rooms that it sums up, and how many of them have no roll-up that day; shape (..., 1)."""
+
+
+def building_key(building_id: str) -> str:
+    """The id under which the roll-ups of a whole building are kept beside those of rooms."""
+    return f"~{building_id}"
+
+
+def building_of(key: str) -> str | None:
+    """Inverse of ``building_key``; None for a room's id."""
+    return key[1:] if key.startswith("~") else None
+
+
+def _sums(
+    store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site, *, single: bool = False
+) -> tuple[RollupTable, int]:
+    """Sums of a scope, from whole buildings where that says the same: a page over 1,000 rooms reads 20 rows."""
+    if not single:
+        found = _whole_buildings(store, scope, rooms, names)
+        if found is not None:
+            return found
+    loaded, missing = day_sums(store, scope, rooms, names, site)
+    return loaded, int(missing.sum())
+
+
+def _whole_buildings(
+    store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str]
+) -> tuple[RollupTable, int] | None:
+    """The roll-ups of the buildings; None where they do not cover exactly these rooms on every day."""
+    count: dict[str, int] = {}
+    for room in rooms:
+        count[room.building_id] = count.get(room.building_id, 0) + 1
+    if scope.rooms or scope.room_class or len(count) == len(rooms) or any(room.retired_on for room in rooms):
+        return None
+    keys = [building_key(building) for building in count]
+    guard = _load(store, scope, keys, (BUILDING_ROOMS, BUILDING_MISSING))
+    summed = guard.measures[BUILDING_ROOMS][:, :, 0]
+    if not (summed == np.array(list(count.values()))[:, None]).all():  # NaN is not equal either
+        return None
+    return _load(store, scope, keys, names), int(guard.measures[BUILDING_MISSING][:, :, 0].sum())
 
 
 def group_days(
@@ -217,9 +263,9 @@ def group_days(
     return list(first.values()), sums
 
 
-def _load(store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str]) -> RollupTable:
+def _load(store: Store, scope: Scope, keys: Sequence[str], names: Sequence[str]) -> RollupTable:
     """Roll-ups of the days of a scope; ``_missing`` looks after days without one."""
-    loaded = store.rollups(scope.org_id, [r.id for r in rooms], scope.start, scope.end, DEFINITION, names)
+    loaded = store.rollups(scope.org_id, keys, scope.start, scope.end, DEFINITION, names)
     keep = _kept_days(store, scope, loaded.days)
     if keep is None:
         return loaded
@@ -243,14 +289,13 @@ def _kept_days(store: Store, scope: Scope, days: Sequence[date]) -> npt.NDArray[
     return keep
 
 
-def _missing(loaded: RollupTable, rooms: Sequence[Room], site: Site) -> int:
-    """Fill room-days without a roll-up, in place, and count those that should have one.
+def _missing(loaded: RollupTable, rooms: Sequence[Room], site: Site) -> Array:
+    """Fill room-days without a roll-up, in place, and count those that should have one, shape (days,).
 
     Nothing was counted or booked on them, so all that they hold is the hours that should have been measured: a
     sensor that never spoke must lower the coverage and not vanish from it.
     """
-    missing = 0
-    opened = loaded.measures.get("open_minutes")
+    missing = np.zeros(len(loaded.days))
     for name, values in loaded.measures.items():
         gone = np.isnan(values)
         if not gone.any():
@@ -260,14 +305,14 @@ def _missing(loaded: RollupTable, rooms: Sequence[Room], site: Site) -> int:
                 at = np.flatnonzero(gone[row].any(axis=1))
                 hours = _open_minutes(site.calendar(rooms[row]), [loaded.days[day] for day in at.tolist()])
                 if name == "open_minutes":
-                    missing += int((hours.sum(axis=1) > 0).sum())
+                    missing[at] += hours.sum(axis=1) > 0
                 else:
                     seats = [rooms[row].capacity_on(loaded.days[day]) or 0 for day in at.tolist()]
                     hours = hours * np.array(seats, dtype=np.float64)[:, None]
                 values[row, at] = hours
         else:
             values[gone] = 0.0
-    return missing if opened is not None else 0
+    return missing
 
 
 def _open_minutes(calendar: Calendar, days: Sequence[date]) -> Array:

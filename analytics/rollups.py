@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from analytics.assemble import RulesOf, Site, default_rules, load_room, local_days_of
-from analytics.domain.metrics import DEFINITION
+from analytics.domain.metrics import DEFINITION, MEASURES
 from analytics.domain.model import DayRollup, StaleDay, StaleKind
+from analytics.figures import BUILDING_MISSING, BUILDING_ROOMS, Scope, building_key, day_sums
 from analytics.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,13 @@ def refresh(store: Store, org_id: str, *, rules_of: RulesOf = default_rules, lim
         return Refreshed(0, 0, False)
     site = Site.load(store, org_id)
     done = 0
+    touched: set[tuple[str, date]] = set()
     for room_id, first, last in _spans(_room_days(site, stale)):
         store.put_rollups(org_id, roll_up(store, site, room_id, first, last, rules_of))
         done += (last - first).days + 1
+        touched.update((site.rooms[room_id].building_id, day) for day in _months_of(first, last))
+    for building_id, month in sorted(touched):
+        store.put_rollups(org_id, roll_up_building(store, site, building_id, month))
     # Only now: a crash before this line computes the same days once more, and nothing is lost.
     store.clear_stale(org_id, stale)
     log.info("roll-ups of %s: %d room-days from %d entries", org_id, done, len(stale))
@@ -78,6 +83,42 @@ def roll_up(
         )
         for row in range((last - first).days + 1)
     ]
+
+
+def roll_up_building(store: Store, site: Site, building_id: str, month: date) -> list[DayRollup]:
+    """One month of a whole building, every day of it, from its rooms' roll-ups.
+
+    Args:
+        month: first day of the month.
+    """
+    scope = Scope(site.organisation.id, month, _next_month(month), buildings=(building_id,))
+    rooms = scope.choose(site)
+    if not rooms:
+        return []
+    loaded, missing = day_sums(store, scope, rooms, MEASURES, site)
+    total = {name: values.sum(axis=0) for name, values in loaded.measures.items()}
+    return [
+        DayRollup(
+            building_key(building_id),
+            day,
+            DEFINITION,
+            {name: values[i] for name, values in total.items()}
+            | {BUILDING_ROOMS: np.array([float(len(rooms))]), BUILDING_MISSING: missing[i : i + 1]},
+        )
+        for i, day in enumerate(loaded.days)
+    ]
+
+
+def _next_month(first: date) -> date:
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _months_of(first: date, last: date) -> Iterator[date]:
+    """First days of the months that ``first`` to ``last`` touch."""
+    month = first.replace(day=1)
+    while month <= last:
+        yield month
+        month = _next_month(month)
 
 
 def _room_days(site: Site, stale: Iterable[StaleDay]) -> set[tuple[str, date]]:

@@ -192,3 +192,35 @@ def test_every_grouping_adds_up_to_the_same(store: Store) -> None:
     room = next(iter(site.rooms))
     rows = booking_rows(store, site, room, campus.first, campus.last)
     assert sum(s.bookings for s in series_of(rows).values()) == len(rows)
+
+
+def test_whole_buildings_say_the_same_as_their_rooms_and_step_aside_when_they_do_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analytics import figures
+
+    campus = Campus(rooms=6, weeks=2, seed=8)
+    populate(store, campus)
+    while rollups.refresh(store, "sim-campus").behind:
+        pass
+    scope = Scope("sim-campus", campus.first, campus.last + timedelta(days=1))
+    whole = table(store, scope, By.BUILDING)
+    heat = heat_map(store, scope, ("utilisation",))
+    rooms = Scope("sim-campus", scope.start, scope.end).choose(Site.load(store, "sim-campus"))
+    assert figures._whole_buildings(store, scope, rooms, ("open_minutes",)) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "_whole_buildings", lambda *_: None)
+        single = table(store, scope, By.BUILDING)
+        np.testing.assert_allclose(
+            heat_map(store, scope, ("utilisation",)).figures["utilisation"], heat.figures["utilisation"]
+        )
+    assert (whole.labels, whole.days_missing) == (single.labels, single.days_missing)
+    for name, values in single.figures.items():
+        np.testing.assert_allclose(whole.figures[name], values, err_msg=name)
+    # A room that nothing is known of yet counts at once.
+    building = rooms[0].building_id
+    store.put_rooms("sim-campus", [Room("sim-campus", "new", building, "9", capacities=rooms[0].capacities)])
+    more = table(store, scope, By.BUILDING)
+    row = more.labels.index(building)
+    assert more.figures["coverage"][row] < whole.figures["coverage"][row]
+    assert more.days_missing == whole.days_missing + 10
