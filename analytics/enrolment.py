@@ -189,6 +189,8 @@ class Enrolment:
             raise RefusedError("code-not-valid", _NO_SUCH_CODE) from None
         self._check_verification(stored, hello.verification)
         public_key = self._public_key(hello, stored)
+        if public_key is not None:
+            self._free_address(stored.sensor_id)  # full: say so before the code is spent
         if not self._store.activate_enrolment(stored.id, self._now()):
             raise RefusedError("code-not-valid", _NO_SUCH_CODE)
         sensor = self._enrol(stored, public_key)

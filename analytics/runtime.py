@@ -24,6 +24,7 @@ from analytics.store.sqlite import SqliteStore
 from analytics.web.app import Services, create_app, create_enrolment_app, create_ingest_app
 from uplink.endpoint import Endpoint
 from uplink.wg_backends import TunnelError
+from uplink.wgconf import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Service:
                 elapsed = 0.0
                 try:
                     await asyncio.to_thread(self._tunnel.tick)
-                except TunnelError as error:
+                except (TunnelError, ConfigError) as error:
                     logger.error("the tunnel is not well: %s", error)
 
     def _sync_peers(self) -> None:
@@ -134,7 +135,7 @@ class Service:
             return
         try:
             self._tunnel.sync(self._store.all_sensors())
-        except (TunnelError, StoreError) as error:
+        except (TunnelError, ConfigError, StoreError) as error:
             logger.error("the tunnel's peers do not follow the store: %s", error)
 
 
