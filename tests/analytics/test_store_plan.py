@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from analytics.domain.model import BookingStatus, Building, PlannedBooking, PullResult, Room, StaleKind
 from analytics.store.base import Store
+from analytics.store.errors import StaleWriteError
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WINDOW = (MONDAY, MONDAY + timedelta(days=7))
@@ -214,3 +216,27 @@ def test_a_clock_set_back_does_not_turn_history_round(store: Store) -> None:
     pull(store, [booking("b1", 10)], MORNING)
     first, second = store.booking_history("org", "cal", "b1")
     assert first.recorded_at <= second.recorded_at == first.superseded_at
+
+
+def test_pulls_of_one_source_at_once_leave_one_of_them_whole(store: Store) -> None:
+    barrier, outcomes = threading.Barrier(3), []
+
+    def work(title: str) -> None:
+        barrier.wait()
+        try:
+            pull(store, [booking(str(n), n, title=title) for n in range(8)])
+            outcomes.append("stored")
+        except StaleWriteError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=work, args=(title,)) for title in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 3
+    assert "stored" in outcomes
+    found = store.bookings("org", None, *WINDOW)
+    assert len(found) == 8
+    assert len({b.title for b in found}) == 1
+    assert len(store.booking_history("org", "cal", "0")) == outcomes.count("stored")

@@ -11,8 +11,10 @@ from typing import Any
 from analytics.domain.model import Building, PlannedBooking, PullResult, Room, StoredBooking
 from analytics.store import planning
 from analytics.store.documents import day_number, from_json, from_ms, to_json, to_ms
+from analytics.store.errors import StaleWriteError
 from analytics.store.sqlite.part import Part, id_list
 
+_ATTEMPTS = 3
 _COLUMNS = "org, source, source_id, revision, recorded_at, superseded_at, deleted, sealed_name, doc"
 _OVERLAP = "starts_at < ? AND (ends_at > ? OR (ends_at = starts_at AND starts_at >= ?))"
 
@@ -30,29 +32,34 @@ class PlanPart(Part):
         room_refs: Collection[str] | None = None,
     ) -> PullResult:
         pulled = planning.pulled_by_id(source, bookings)
-        with self.connections.write() as db:
-            row = db.execute(
-                "SELECT last_pull, recorded_at FROM plan_sources WHERE org = ? AND source = ?", (org_id, source)
-            ).fetchone()
-            pull, previous = (1, 0) if row is None else (row[0] + 1, row[1])
-            moment = max(to_ms(recorded_at), previous)  # a clock set back must not turn history round
-            live = self._live(db, org_id, source, window, list(pulled))
+        for _ in range(_ATTEMPTS):
+            # Reading and comparing a whole plan takes seconds; counts must not wait for it, so only the changes are
+            # written under the lock, if no other pull of this source came in between.
+            with self.connections.read() as db:
+                state = _state(db, org_id, source)
+                live = self._live(db, org_id, source, window, list(pulled))
             change = planning.compare(live, pulled, window, room_refs)
-            revisions = [planning.stored_from(booking, org_id, pull, from_ms(moment)) for booking in change.add]
-            revisions += [planning.tombstone(old, pull, from_ms(moment)) for old in change.bury]
-            for revision in revisions:
-                self._append(db, revision, moment)
-            db.execute(
-                "INSERT INTO plan_sources (org, source, last_pull, recorded_at) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (org, source) DO UPDATE "
-                "SET last_pull = excluded.last_pull, recorded_at = excluded.recorded_at",
-                (org_id, source, pull, moment),
-            )
-            if change.touched:
-                rooms = {room.id: room for room in _all(db, Room, "rooms", org_id)}
-                buildings = {building.id: building for building in _all(db, Building, "buildings", org_id)}
-                mark_rooms(db, org_id, planning.stale_room_days(change.touched, rooms, buildings))
-        return change.result
+            moment = max(to_ms(recorded_at), state[1])  # a clock set back must not turn history round
+            pull, known_at = state[0] + 1, from_ms(moment)
+            revisions = [planning.stored_from(booking, org_id, pull, known_at) for booking in change.add]
+            revisions += [planning.tombstone(old, pull, known_at) for old in change.bury]
+            rows = [self._row(revision) for revision in revisions]
+            with self.connections.write() as db:
+                if _state(db, org_id, source) != state:
+                    continue
+                _append(db, rows, moment)
+                db.execute(
+                    "INSERT INTO plan_sources (org, source, last_pull, recorded_at) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT (org, source) DO UPDATE "
+                    "SET last_pull = excluded.last_pull, recorded_at = excluded.recorded_at",
+                    (org_id, source, pull, moment),
+                )
+                if change.touched:
+                    rooms = {room.id: room for room in _all(db, Room, "rooms", org_id)}
+                    buildings = {building.id: building for building in _all(db, Building, "buildings", org_id)}
+                    mark_rooms(db, org_id, planning.stale_room_days(change.touched, rooms, buildings))
+            return change.result
+        raise StaleWriteError(f"other pulls of {source!r} were stored meanwhile; this one was not")
 
     def bookings(
         self,
@@ -118,31 +125,22 @@ class PlanPart(Part):
         )
         return {row[2]: self._stored(row, reveal=True) for row in rows.fetchall()}
 
-    def _append(self, db: Any, revision: StoredBooking, moment: int) -> None:
-        key = (revision.org_id, revision.source, revision.source_id)
-        db.execute(
-            "UPDATE bookings SET superseded_at = ? "
-            "WHERE org = ? AND source = ? AND source_id = ? AND superseded_at IS NULL",
-            (moment, *key),
-        )
+    def _row(self, revision: StoredBooking) -> tuple[Any, ...]:
         sealed = None
         if revision.booked_by is not None:
             sealed = self.sealer.seal(revision.org_id, name_key(revision), revision.booked_by)
-        plan = planning.planned_part(replace(revision, booked_by=None))
-        db.execute(
-            "INSERT INTO bookings (org, source, source_id, revision, room, starts_at, ends_at, recorded_at, deleted, "
-            "sealed_name, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *key,
-                revision.revision,
-                revision.room_id,
-                to_ms(revision.start),
-                to_ms(revision.end),
-                moment,
-                int(revision.deleted),
-                sealed,
-                to_json(plan),
-            ),
+        return (
+            revision.org_id,
+            revision.source,
+            revision.source_id,
+            revision.revision,
+            revision.room_id,
+            to_ms(revision.start),
+            to_ms(revision.end),
+            to_ms(revision.recorded_at),
+            int(revision.deleted),
+            sealed,
+            to_json(planning.planned_part(replace(revision, booked_by=None))),
         )
 
     def _stored(self, row: Any, *, reveal: bool) -> StoredBooking:
@@ -153,6 +151,28 @@ class PlanPart(Part):
             name = self.sealer.open(org, name_key(booking), sealed)
         until = None if superseded_at is None else from_ms(superseded_at)
         return replace(booking, superseded_at=until, deleted=bool(deleted), booked_by=name)
+
+
+def _state(db: Any, org_id: str, source: str) -> tuple[int, int]:
+    """Number and moment of the last pull of a source."""
+    row = db.execute(
+        "SELECT last_pull, recorded_at FROM plan_sources WHERE org = ? AND source = ?", (org_id, source)
+    ).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def _append(db: Any, rows: list[tuple[Any, ...]], moment: int) -> None:
+    """New revisions, and the end of those they supersede."""
+    db.executemany(
+        "UPDATE bookings SET superseded_at = ? "
+        "WHERE org = ? AND source = ? AND source_id = ? AND superseded_at IS NULL",
+        [(moment, *row[:3]) for row in rows],
+    )
+    db.executemany(
+        "INSERT INTO bookings (org, source, source_id, revision, room, starts_at, ends_at, recorded_at, deleted, "
+        "sealed_name, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
 
 
 def name_key(booking: StoredBooking) -> str:
