@@ -154,7 +154,7 @@ def _figure(title: str, height: int, **layout: Any) -> Any:
     return go.Figure(
         layout={
             "title": {"text": title}, "height": height, "template": "plotly_white", "margin": {"l": 60, "r": 20},
-            "legend": {"orientation": "h", "y": -0.2}, **layout,
+            "legend": {"orientation": "h", "y": -0.32, "yanchor": "top"}, **layout,
         }
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ def _timelines(scores: Sequence[Score], colour: dict[str, str]) -> list[Any]:
     figures = []
     for clip in dict.fromkeys(score.clip for score in scores if score.series is not None):
         people = {"title": "people", "rangemode": "tozero", "dtick": 1}
-        figure = _figure(f"People present: {clip}", 300, xaxis={"title": "seconds"}, yaxis=people)
+        figure = _figure(f"People present: {clip}", 340, xaxis={"title": "seconds"}, yaxis=people)
         mine = [score for score in scores if score.clip == clip and score.series is not None]
         times, _, true = mine[0].series or (np.empty(0),) * 3
         figure.add_scatter(
