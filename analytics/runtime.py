@@ -8,7 +8,10 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,6 +25,7 @@ from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.store.sqlite import SqliteStore
 from analytics.web.app import Services, create_app, create_enrolment_app, create_ingest_app
+from analytics.web.portal.core import PortalStore
 from uplink.endpoint import Endpoint
 from uplink.wg_backends import TunnelError
 from uplink.wgconf import ConfigError
@@ -38,8 +42,12 @@ class ListenError(Exception):
     """An address cannot be listened on."""
 
 
-def open_store(settings: ServiceSettings, keys: ServiceKeys) -> Store:
-    """The embedded store of the data folder. Raises StoreError."""
+def open_store(settings: ServiceSettings, keys: ServiceKeys) -> PortalStore:
+    """MongoDB where the settings name one, else the embedded store of the data folder. Raises StoreError."""
+    if settings.store is not None:
+        from analytics.store.mongodb import MongoStore  # the driver takes a while to load: only where it is used
+
+        return MongoStore.open(settings.store.get_secret_value(), keys.store)
     return SqliteStore.open(settings.data / STORE_FILE, keys.store)
 
 
@@ -49,10 +57,37 @@ def ensure_organisation(store: Store, settings: ServiceSettings) -> None:
         store.put_organisation(Organisation(settings.organisation, settings.organisation))
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Certificate and key of a listener, as PEM files."""
+
+    certificate: Path
+    private_key: Path
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Raises ListenError: not readable, not a pair, or locked with a password."""
+        try:
+            context.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
+        except ssl.SSLError:
+            reason = "not a certificate and its key, both PEM and without a password"
+        except OSError as error:
+            reason = str(error.strerror)
+        else:
+            return
+        raise ListenError(f"{self.certificate} and {self.private_key} cannot be used for HTTPS: {reason}")
+
+    def times(self) -> tuple[float, ...]:
+        """When the files were written; empty while they are being replaced."""
+        try:
+            return tuple(path.stat().st_mtime for path in (self.certificate, self.private_key))
+        except OSError:
+            return ()
+
+
 class Service:
     """One service process."""
 
-    def __init__(self, settings: ServiceSettings, keys: ServiceKeys, store: Store) -> None:
+    def __init__(self, settings: ServiceSettings, keys: ServiceKeys, store: PortalStore) -> None:
         self._settings = settings
         self._store = store
         self._tunnel = ServiceTunnel(settings.tunnel, keys) if settings.tunnel else None
@@ -72,13 +107,13 @@ class Service:
                 self._tunnel.start(self._store.all_sensors())
                 cleanup.callback(self._tunnel.stop)
             doors = self._doors(cleanup)
-            self._servers = [_Server(app, bound) for app, bound in doors]
+            self._servers = [_Server(app, bound, tls) for app, bound, tls in doors]
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
             tasks = [
                 asyncio.create_task(self._keep()),
-                asyncio.create_task(self._announce(ready, [bound for _, bound in doors])),
+                asyncio.create_task(self._announce(ready)),
             ]
             try:
                 await asyncio.gather(*(server.serve(sockets=[server.bound]) for server in self._servers))
@@ -92,29 +127,33 @@ class Service:
         for server in self._servers:
             server.should_exit = True
 
-    def _doors(self, cleanup: contextlib.ExitStack) -> list[tuple[FastAPI, socket.socket]]:
+    def _doors(self, cleanup: contextlib.ExitStack) -> list[tuple[FastAPI, socket.socket, Tls | None]]:
         settings, services = self._settings, self.services
-        doors = [(create_app(settings, self._store, services), bind(settings.host, settings.port))]
+        tls = None
+        if settings.certificate is not None and settings.private_key is not None:
+            tls = Tls(settings.certificate, settings.private_key)
+            tls.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # a fault shows before anything listens
+        doors = [(create_app(settings, self._store, services), bind(settings.host, settings.port), tls)]
         cleanup.callback(doors[0][1].close)
         if settings.tunnel is not None:
             bound = bind(str(settings.tunnel.ip), settings.port, free=True)
             cleanup.callback(bound.close)
-            doors.append((create_ingest_app(services), bound))
+            doors.append((create_ingest_app(services), bound, None))
         if settings.enrol is not None:
             endpoint = Endpoint.parse(settings.enrol)
             bound = bind(endpoint.host, endpoint.port)
             cleanup.callback(bound.close)
-            doors.append((create_enrolment_app(services), bound))
+            doors.append((create_enrolment_app(services), bound, None))
         bound = listen(settings.admin_socket)
         cleanup.callback(bound.close)
         cleanup.callback(settings.admin_socket.unlink, missing_ok=True)
-        doors.append((create_admin_app(services.enrolment), bound))
+        doors.append((create_admin_app(services.enrolment), bound, None))
         return doors
 
-    async def _announce(self, ready: Callable[[list[str]], None], sockets: list[socket.socket]) -> None:
+    async def _announce(self, ready: Callable[[list[str]], None]) -> None:
         while not all(server.started for server in self._servers):
             await asyncio.sleep(0.01)
-        ready([_url(bound) for bound in sockets if bound.family != socket.AF_UNIX])
+        ready([_url(s.bound, s.tls is not None) for s in self._servers if s.bound.family != socket.AF_UNIX])
 
     async def _keep(self) -> None:
         """Peers follow the store, whoever changed it; a tunnel that vanished comes back."""
@@ -123,6 +162,8 @@ class Service:
             await asyncio.sleep(PEERS_EVERY_S)
             elapsed += PEERS_EVERY_S
             await asyncio.to_thread(self._sync_peers)
+            for server in self._servers:
+                server.renew_certificate()
             if self._tunnel is not None and elapsed >= TUNNEL_EVERY_S:
                 elapsed = 0.0
                 try:
@@ -142,19 +183,38 @@ class Service:
 class _Server(uvicorn.Server):
     """One listener among several: signals are the service's business."""
 
-    def __init__(self, app: FastAPI, bound: socket.socket) -> None:
+    def __init__(self, app: FastAPI, bound: socket.socket, tls: Tls | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 log_config=None,
-                access_log=False,  # addresses and ids of sensors are nobody's log line
+                access_log=False,  # links hold secrets; addresses and ids of sensors are nobody's log line
                 server_header=False,
-                proxy_headers=False,  # nobody may claim another's address
+                proxy_headers=False,  # nobody may claim another's address (analytics.web.proxy)
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.private_key if tls else None,
                 timeout_graceful_shutdown=5,
                 limit_concurrency=1_000,
             )
         )
         self.bound = bound
+        self.tls = tls
+        self._times = tls.times() if tls else ()
+
+    def renew_certificate(self) -> None:
+        """Use a certificate that was replaced, for new connections; a faulty one is left alone and reported."""
+        context = self.config.ssl if self.config.loaded else None
+        if self.tls is None or context is None or (times := self.tls.times()) in ((), self._times):
+            return
+        self._times = times
+        try:
+            # First apart: a key that does not fit must not end up beside the old certificate.
+            self.tls.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            self.tls.load_into(context)
+        except ListenError as error:
+            logger.error("the new certificate is not used: %s", error)
+        else:
+            logger.info("the certificate was replaced")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -183,6 +243,7 @@ def bind(host: str, port: int, *, free: bool = False) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: bool) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -5,6 +5,12 @@
     host = "127.0.0.1"          # portal, API and ingest; put a TLS proxy before it to serve people
     port = 8400
     enrol = "0.0.0.0:8401"      # blank sensors knock here; leave out to enrol on the first address alone
+    public_url = "https://rooms.example.org"   # where people and sensors without a tunnel reach this service
+    certificate = "/etc/headroom/fullchain.pem"    # HTTPS by the program itself ...
+    private_key = "/etc/headroom/privkey.pem"
+    behind_proxy = false        # ... or by a TLS proxy before it: then any address may be listened on without
+    store = "mongodb+srv://user:password@cluster.example.org/headroom"  # leave out for the embedded store; better in
+                                # the environment: HEADROOM_STORE
 
     [tunnel]                    # leave out to run without WireGuard
     address = "10.77.0.1/16"    # the service's address, and the network of its sensors
@@ -19,17 +25,20 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from uplink.endpoint import Endpoint, EndpointError
 from uplink.wgconf import DEFAULT_MTU, MIN_MTU, ConfigError, check_interface_name
 
 SETTINGS_FILE = "service.toml"
+STORE_VARIABLE = "HEADROOM_STORE"
 DEFAULT_PORT = 8400
 
 
@@ -110,7 +119,13 @@ class ServiceSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="0 = any free port.")
     enrol: str | None = Field(None, description="HOST:PORT where blank sensors enrol, besides the first address.")
-    public_url: str | None = Field(None, description="Where sensors send without a tunnel: a TLS proxy's address.")
+    public_url: str | None = Field(
+        None, description="Where people, and sensors without a tunnel, reach this service: a TLS proxy's address."
+    )
+    certificate: Path | None = Field(None, description="PEM file with the certificate and its chain: HTTPS.")
+    private_key: Path | None = Field(None, description="PEM file with the certificate's key, without a password.")
+    behind_proxy: bool = Field(False, description="A TLS proxy stands before the first address.")
+    store: SecretStr | None = Field(None, description="Address of MongoDB; none: the embedded store.")
     tunnel: TunnelSettings | None = None
     limits: Limits = Limits()
     organisation: str = Field("default", pattern=r"^[a-z0-9-]{1,63}$", description="Where new sensors go.")
@@ -138,6 +153,38 @@ class ServiceSettings(BaseModel):
             raise ValueError("expected an address of this machine and a port, e.g. 0.0.0.0:8401")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("expected an address such as https://rooms.example.org")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("expected an address that begins with mongodb:// or mongodb+srv://")
+        return value
+
+    @model_validator(mode="after")
+    def _sealed_off(self) -> Self:
+        """People's passwords never travel in the clear: off this machine the portal speaks TLS, or a proxy does."""
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together: give both, or neither")
+        if self.certificate is None and not self.behind_proxy and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"host: {self.host} can be reached from elsewhere, and passwords would travel in the clear; give "
+                "--certificate and --key, or say --behind-proxy where a TLS proxy alone can reach it"
+            )
+        return self
+
+    @property
+    def https(self) -> bool:
+        """Whether people reach the portal through TLS."""
+        return self.certificate is not None or (self.public_url or "").startswith("https://")
+
     @property
     def keys(self) -> Path:
         """The folder of the service's secrets."""
@@ -154,11 +201,14 @@ class ServiceSettings(BaseModel):
         if self.tunnel is None and self.public_url is not None:
             return self.public_url.rstrip("/")
         host = self.tunnel.ip if self.tunnel else ipaddress.ip_address(self.host)
-        return f"http://[{host}]:{self.port}" if host.version == 6 else f"http://{host}:{self.port}"
+        scheme = "https" if self.certificate is not None and self.tunnel is None else "http"
+        return f"{scheme}://[{host}]:{self.port}" if host.version == 6 else f"{scheme}://{host}:{self.port}"
 
 
 def load_settings(data: Path, overrides: Mapping[str, Any] | None = None) -> ServiceSettings:
     """Read ``service.toml`` in `data` (it may be absent) and lay `overrides` over it, tables key by key.
+
+    The address of MongoDB may come from the environment (HEADROOM_STORE), which goes before the file.
 
     Raises:
         SettingsError: not readable, or a field is wrong.
@@ -170,6 +220,8 @@ def load_settings(data: Path, overrides: Mapping[str, Any] | None = None) -> Ser
         values = {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
+    if os.environ.get(STORE_VARIABLE):
+        values["store"] = os.environ[STORE_VARIABLE]
     for name, value in (overrides or {}).items():
         if isinstance(value, Mapping) and isinstance(values.get(name), dict):
             values[name] = {**values[name], **value}
@@ -180,4 +232,6 @@ def load_settings(data: Path, overrides: Mapping[str, Any] | None = None) -> Ser
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{path}: {field}: {first['msg']} (given: {first.get('input')!r})") from None
+        # Faults between fields name theirs; the address of MongoDB holds a password.
+        given = "" if field in ("", "store") else f" (given: {first.get('input')!r})"
+        raise SettingsError(f"{path}: {field + ': ' if field else ''}{first['msg']}{given}") from None

@@ -31,7 +31,7 @@ def opened(data: Path, *, create: bool = False) -> Iterator[Store]:
         create: a new folder gets keys and an empty store; without it there must be one.
     """
     settings = settings_or_usage_error(data, {})
-    if not create and not (settings.data / STORE_FILE).exists():
+    if not create and settings.store is None and not (settings.data / STORE_FILE).exists():
         raise click.UsageError(
             f"{settings.data} holds no store; name the service's folder with --data, or fill one: headroom room import"
         )

@@ -52,11 +52,18 @@ def settings_or_usage_error(data: Path, overrides: dict[str, Any]) -> ServiceSet
     epilog="""\b
 Examples:
   headroom serve --data ./service
+  headroom serve --host 0.0.0.0 --port 443 --certificate fullchain.pem --key privkey.pem
+  headroom serve --public-url https://rooms.example.org     (a TLS proxy stands before it)
+  HEADROOM_STORE=mongodb+srv://... headroom serve
   headroom serve --tunnel 10.77.0.1/16 --endpoint counts.example.org:51820 --enrol 0.0.0.0:8401"""
 )
 @data_option
 @click.option("--host", help="Address for portal, API and ingest on this machine. Default: 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port. Default: 8400; 0 = any free one.")
+@click.option("--certificate", type=click.Path(path_type=Path), help="PEM file: HTTPS by the program itself.")
+@click.option("--key", "private_key", type=click.Path(path_type=Path), help="PEM file with the certificate's key.")
+@click.option("--behind-proxy", is_flag=True, default=None, help="Only a TLS proxy can reach --host.")
+@click.option("--public-url", metavar="URL", help="Where people reach the portal, e.g. the TLS proxy's address.")
 @click.option("--tunnel", metavar="ADDRESS/PREFIX", help="Bring up WireGuard; the service's address and network.")
 @click.option("--endpoint", metavar="HOST:PORT", help="Where sensors reach this machine's WireGuard from outside.")
 @click.option("--interface", help="Name of the WireGuard interface. Default: headroom0.")
@@ -66,18 +73,31 @@ def serve(
     data: Path,
     host: str | None,
     port: int | None,
+    certificate: Path | None,
+    private_key: Path | None,
+    behind_proxy: bool | None,
+    public_url: str | None,
     tunnel: str | None,
     endpoint: str | None,
     interface: str | None,
     enrol: str | None,
     verbose: bool,
 ) -> None:
-    """Run the service: ingest, enrolment and health, until Ctrl-C.
+    """Run the service: portal, API, ingest and enrolment, until Ctrl-C.
 
-    The first start in an empty folder makes the keys and the store. Keep a copy of the keys folder in a safe place:
-    without it the store cannot be opened and sensors must be enrolled again.
+    The first start in an empty folder makes the keys and the store, and prints a link that works once: with it you
+    create the first account. Keep a copy of the keys folder in a safe place: without it the store cannot be opened and
+    sensors must be enrolled again. Several machines that share one MongoDB share the keys folder too.
     """
-    given: dict[str, Any] = {"host": host, "port": port, "enrol": enrol}
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "enrol": enrol,
+        "certificate": certificate and certificate.absolute(),
+        "private_key": private_key and private_key.absolute(),
+        "behind_proxy": behind_proxy,
+        "public_url": public_url,
+    }
     overrides = {name: value for name, value in given.items() if value is not None}
     wireguard = {"address": tunnel, "endpoint": endpoint, "interface": interface}
     if any(value is not None for value in wireguard.values()):
@@ -99,6 +119,19 @@ def serve(
         with open_store(settings, keys) as store:
             ensure_organisation(store, settings)
             service = Service(settings, keys, store)
-            asyncio.run(service.run(lambda urls: console.print(f"Listening on {', '.join(urls)}", highlight=False)))
+            asyncio.run(service.run(lambda urls: _announce(console, service, settings, urls)))
     except (KeyFileError, StoreError, TunnelError, ListenError, OSError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _announce(console: Console, service: Service, settings: ServiceSettings, urls: list[str]) -> None:
+    console.print(f"Listening on {', '.join(urls)}", highlight=False, soft_wrap=True)
+    people = service.services.portal.people
+    if not people.nobody_yet():
+        return
+    known = [organisation.id for organisation in service.services.store.organisations()]
+    org_id = settings.organisation if settings.organisation in known else known[0]
+    base = (settings.public_url or urls[0]).rstrip("/")
+    # On stdout and nowhere else: who reads it becomes the controller.
+    click.echo("Nobody has an account yet. This link works once; with it you create the first one, within 7 days:")
+    click.echo(f"  {base}/invitation/{people.first_link(org_id).secret}")

@@ -25,24 +25,33 @@ from analytics.settings import ServiceSettings
 from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.web.enrolment import enrolment_router
+from analytics.web.portal.core import Portal, PortalStore
+from analytics.web.portal.mount import mount_portal
 from analytics.web.problems import Problem, ProblemError, add_problem_handlers, problem_responses
+from analytics.web.proxy import BehindProxy
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the routers share."""
+    """What the routers share.
+
+    The portal's master key is the store's (``ServiceKeys.store``): sealed values, the index of mail addresses, bookers'
+    names and the embedded file each have a key of their own that is derived from it for that one purpose
+    (`analytics.store.sealing.derive_key`). So what the store holds opens with the one key that was kept for it.
+    """
 
     settings: ServiceSettings
-    store: Store
+    store: PortalStore
     keys: ServiceKeys
     door: IngestDoor
     enrolment: Enrolment
+    portal: Portal
 
     @classmethod
     def build(
         cls,
         settings: ServiceSettings,
-        store: Store,
+        store: PortalStore,
         keys: ServiceKeys | None = None,
         *,
         on_sensor_change: Callable[[], None] = lambda: None,
@@ -51,14 +60,16 @@ class Services:
         keys = keys or load_or_create(settings.data, settings.keys)
         network = settings.tunnel.network if settings.tunnel else None
         door = IngestDoor(store, keys.master, keys.seal, limits=settings.limits, tunnel=network)
-        return cls(settings, store, keys, door, Enrolment(store, keys, settings, on_change=on_sensor_change))
+        enrolment = Enrolment(store, keys, settings, on_change=on_sensor_change)
+        portal = Portal.build(store, keys.store, https=settings.https)
+        return cls(settings, store, keys, door, enrolment, portal)
 
     def close(self) -> None:
         """Write what was taken in. The store stays open: its owner closes it."""
         self.door.close()
 
 
-def create_app(settings: ServiceSettings, store: Store, services: Services | None = None) -> FastAPI:
+def create_app(settings: ServiceSettings, store: PortalStore, services: Services | None = None) -> FastAPI:
     """The whole service. Closes the services it makes itself when it ends; those given are their owner's."""
     owned = services is None
     parts = services or Services.build(settings, store)
@@ -74,6 +85,9 @@ def create_app(settings: ServiceSettings, store: Store, services: Services | Non
     _add_health(app, store)
     app.include_router(ingest_router(parts.door))
     app.include_router(enrolment_router(parts.enrolment, settings.limits))
+    mount_portal(app, parts.portal)
+    if settings.behind_proxy or settings.public_url is not None:
+        app.add_middleware(BehindProxy, public_url=settings.public_url)
     return app
 
 
