@@ -6,7 +6,7 @@ it has figures of its own and is left out of the sums of a building.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
@@ -25,6 +25,7 @@ from analytics.domain.time import Calendar, day_number
 from analytics.store.base import Store
 
 Array = npt.NDArray[np.float64]
+_ROOMS_AT_ONCE = 50
 
 DEFAULT_FIGURES = (
     "coverage", "planned_frequency", "frequency", "planned_fill", "fill", "planned_utilisation", "utilisation",
@@ -144,18 +145,22 @@ def table(
     names = tuple(dict.fromkeys(("coverage", *names)))
     rooms = scope.choose(site)
     single = by in (By.ROOM, By.ROOM_CLASS)
-    loaded, missing = _sums(store, scope, rooms, metrics.needed_measures(names), site, single=single)
-    if single or by is By.BUILDING:
-        keys = [building_of(key) or _room_key(by, site.rooms[key]) for key in loaded.room_ids]
-        cells = {name: values.sum(axis=(1, 2)) for name, values in loaded.measures.items()}
-    else:
-        cells = {name: values.sum(axis=0) for name, values in loaded.measures.items()}  # (days, 24)
-        if by is By.HOUR:
-            keys = [f"{hour:02d}" for hour in range(24)]
-            cells = {name: values.sum(axis=0) for name, values in cells.items()}
+    keys: list[str] = []
+    parts: list[dict[str, Array]] = []
+    missing = 0
+    for loaded, gone in _pieces(store, scope, rooms, metrics.needed_measures(names), site, single=single):
+        missing += gone
+        if single or by is By.BUILDING:
+            keys += [building_of(key) or _room_key(by, site.rooms[key]) for key in loaded.room_ids]
+            axes: tuple[int, ...] = (1, 2)
+        elif by is By.HOUR:
+            keys += [f"{hour:02d}" for hour in range(24)]
+            axes = (0, 1)
         else:
-            keys = _day_keys(by, loaded.days, site)
-            cells = {name: values.sum(axis=1) for name, values in cells.items()}
+            keys += _day_keys(by, loaded.days, site)
+            axes = (0, 2)
+        parts.append({name: values.sum(axis=axes) for name, values in loaded.measures.items()})
+    cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels, sums = _group(keys, cells)
     if by is By.HOUR:
         kept = sums["open_minutes"] > 0
@@ -170,9 +175,14 @@ def heat_map(store: Store, scope: Scope, names: Sequence[str] = ("frequency",), 
     site = site or Site.load(store, scope.org_id)
     names = tuple(dict.fromkeys(("coverage", *names)))
     rooms = scope.choose(site)
-    loaded, missing = _sums(store, scope, rooms, metrics.needed_measures(names), site)
-    weekday = np.array([day.weekday() for day in loaded.days], dtype=np.int64)
-    sums = {name: heat_sums(values, weekday) for name, values in loaded.measures.items()}
+    needed = metrics.needed_measures(names)
+    sums = {name: np.zeros((7, 24)) for name in needed}
+    missing = 0
+    for loaded, gone in _pieces(store, scope, rooms, needed, site):
+        missing += gone
+        weekday = np.array([day.weekday() for day in loaded.days], dtype=np.int64)
+        for name, values in loaded.measures.items():
+            sums[name] += heat_sums(values, weekday)
     return HeatMap(metrics.figures(sums, names), missing)
 
 
@@ -187,13 +197,18 @@ def heat_sums(values: Array, weekday: npt.NDArray[np.int64]) -> Array:
 def peaks(store: Store, scope: Scope, site: Site | None = None) -> Peaks:
     """Peaks of all rooms of a scope at the same moment."""
     site = site or Site.load(store, scope.org_id)
-    keys = [room.id for room in scope.choose(site)]
-    loaded = _load(store, scope, keys, (metrics.QUARTER_PEOPLE, metrics.QUARTER_MEASURED))
-    people, measured = loaded.measures[metrics.QUARTER_PEOPLE], loaded.measures[metrics.QUARTER_MEASURED]
-    if people.shape != measured.shape or people.shape[-1] != 96 or not loaded.days:
-        return Peaks(np.nan, np.nan, -1, -1, 0.0)
-    found = metrics.peaks(people, measured)
-    day = day_number(loaded.days[found.day]) if found.day >= 0 else -1
+    rooms = scope.choose(site)
+    moments = metrics.Moments()
+    days: tuple[date, ...] = ()
+    for at in range(0, len(rooms), _ROOMS_AT_ONCE):
+        keys = [room.id for room in rooms[at : at + _ROOMS_AT_ONCE]]
+        loaded = _load(store, scope, keys, (metrics.QUARTER_PEOPLE, metrics.QUARTER_MEASURED))
+        people, measured = loaded.measures[metrics.QUARTER_PEOPLE], loaded.measures[metrics.QUARTER_MEASURED]
+        if people.shape == measured.shape and people.shape[-1] == 96:  # else nothing was ever counted
+            moments.add(people, measured)
+            days = loaded.days
+    found = moments.peaks()
+    day = day_number(days[found.day]) if found.day >= 0 else -1
     return Peaks(found.p95, found.highest, day, found.quarter, found.moments)
 
 
@@ -222,16 +237,20 @@ def building_of(key: str) -> str | None:
     return key[1:] if key.startswith("~") else None
 
 
-def _sums(
+def _pieces(
     store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site, *, single: bool = False
-) -> tuple[RollupTable, int]:
-    """Sums of a scope, from whole buildings where that says the same: a page over 1,000 rooms reads 20 rows."""
-    if not single:
-        found = _whole_buildings(store, scope, rooms, names)
-        if found is not None:
-            return found
-    loaded, missing = day_sums(store, scope, rooms, names, site)
-    return loaded, int(missing.sum())
+) -> Iterator[tuple[RollupTable, int]]:
+    """Sums of a scope and the room-days missing in them, some rooms at a time, in little memory.
+
+    From whole buildings where that says the same: a page over 1,000 rooms then reads 20 rows.
+    """
+    found = None if single else _whole_buildings(store, scope, rooms, names)
+    if found is not None:
+        yield found
+        return
+    for at in range(0, max(len(rooms), 1), _ROOMS_AT_ONCE):
+        loaded, missing = day_sums(store, scope, rooms[at : at + _ROOMS_AT_ONCE], names, site)
+        yield loaded, int(missing.sum())
 
 
 def _whole_buildings(

@@ -68,6 +68,17 @@ def refresh_all(store: Store, holder: str, now: datetime, *, rules_of: RulesOf =
         store.release_lease(lease)
 
 
+def rebuild(store: Store, org_id: str, first: date, last: date) -> int:
+    """Put every room on the list for ``first`` to ``last`` inclusive: after new definitions, rules or closures.
+
+    Returns the room-days; ``refresh`` computes them.
+    """
+    days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
+    rooms = [room.id for room in store.rooms(org_id)]
+    store.mark_stale(org_id, ((room, day) for room in rooms for day in days))
+    return len(rooms) * len(days)
+
+
 def roll_up(
     store: Store, site: Site, room_id: str, first: date, last: date, rules_of: RulesOf = default_rules
 ) -> list[DayRollup]:

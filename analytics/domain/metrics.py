@@ -370,6 +370,40 @@ class Peaks:
     moments: float
 
 
+class Moments:
+    """People at the same moments, added up some rooms at a time: see ``peaks``."""
+
+    def __init__(self) -> None:
+        self._total: Array | None = None
+        self._count: Array | None = None
+        self._rooms = 0
+
+    def add(self, people: Array, measured: Array) -> None:
+        """Add rooms: person-minutes and measured minutes by quarter, shape (rooms, days, 96)."""
+        seen = np.nan_to_num(measured) > 0
+        mean = np.divide(np.nan_to_num(people), measured, out=np.zeros(seen.shape), where=seen)
+        total, count = mean.sum(axis=0), seen.sum(axis=0).astype(np.float64)
+        self._total = total if self._total is None else self._total + total
+        self._count = count if self._count is None else self._count + count
+        self._rooms += int(seen.any(axis=(1, 2)).sum())
+
+    def peaks(self, first_day: int = 0, *, min_rooms: float = 0.6) -> Peaks:
+        """See ``peaks``."""
+        if self._total is None or self._count is None or not self._rooms:
+            return Peaks(np.nan, np.nan, -1, -1, 0.0)
+        usable = self._count >= max(1.0, min_rooms * self._rooms)
+        if not usable.any():
+            return Peaks(np.nan, np.nan, -1, -1, 0.0)
+        best = int(np.where(usable, self._total, -1).argmax())
+        return Peaks(
+            float(np.quantile(self._total[usable], 0.95)),
+            float(self._total.ravel()[best]),
+            first_day + best // 96,
+            best % 96,
+            float(usable.sum() / (self._count > 0).sum()),
+        )
+
+
 def peaks(people: Array, measured: Array, first_day: int = 0, *, min_rooms: float = 0.6) -> Peaks:
     """Peaks of simultaneous sums: adding up each room's own peak would claim people who were never there together.
 
@@ -378,19 +412,6 @@ def peaks(people: Array, measured: Array, first_day: int = 0, *, min_rooms: floa
         first_day: local day of the first column, for ``day``.
         min_rooms: a moment counts when at least this share of the rooms that are ever measured was.
     """
-    seen = np.nan_to_num(measured) > 0
-    mean = np.divide(np.nan_to_num(people), measured, out=np.zeros(seen.shape), where=seen)
-    rooms = int(seen.any(axis=(1, 2)).sum())
-    count = seen.sum(axis=0)
-    usable = (count >= max(1.0, min_rooms * rooms)) & (rooms > 0)
-    if not usable.any():
-        return Peaks(np.nan, np.nan, -1, -1, 0.0)
-    total = mean.sum(axis=0)
-    best = int(np.where(usable, total, -1).argmax())
-    return Peaks(
-        float(np.quantile(total[usable], 0.95)),
-        float(total.ravel()[best]),
-        first_day + best // 96,
-        best % 96,
-        float(usable.sum() / max(int((count > 0).sum()), 1)),
-    )
+    moments = Moments()
+    moments.add(people, measured)
+    return moments.peaks(first_day, min_rooms=min_rooms)

@@ -10,6 +10,7 @@ import pytest
 
 from analytics import rollups
 from analytics.assemble import Site, load_room
+from analytics.domain.metrics import DEFINITION
 from analytics.domain.model import (
     SLOT_DTYPE,
     Building,
@@ -21,6 +22,7 @@ from analytics.domain.model import (
     Watch,
     WatchKind,
 )
+from analytics.domain.plan import MatchRules
 from analytics.figures import By, Scope, booking_rows, heat_map, peaks, series_of, table
 from analytics.simulate import Campus, populate
 from analytics.store.base import Store
@@ -210,6 +212,7 @@ def test_whole_buildings_say_the_same_as_their_rooms_and_step_aside_when_they_do
     assert figures._whole_buildings(store, scope, rooms, ("open_minutes",)) is not None
     with monkeypatch.context() as patch:
         patch.setattr(figures, "_whole_buildings", lambda *_: None)
+        patch.setattr(figures, "_ROOMS_AT_ONCE", 2)
         single = table(store, scope, By.BUILDING)
         np.testing.assert_allclose(
             heat_map(store, scope, ("utilisation",)).figures["utilisation"], heat.figures["utilisation"]
@@ -224,3 +227,22 @@ def test_whole_buildings_say_the_same_as_their_rooms_and_step_aside_when_they_do
     row = more.labels.index(building)
     assert more.figures["coverage"][row] < whole.figures["coverage"][row]
     assert more.days_missing == whole.days_missing + 10
+
+
+def test_new_rules_are_computed_for_the_past_too(house: Store) -> None:
+    send(house, "s-a", [(at(8), at(9, 15), 0), (at(9, 15), at(10), 10)])
+    book(house, at(8), booking(at(9), at(10)))
+
+    def late_starts() -> float:
+        found = house.rollups(ORG, ["a"], SCOPE.start, SCOPE.end, DEFINITION, ("bookings_late_start",))
+        return float(np.nansum(found.measures["bookings_late_start"]))
+
+    rollups.refresh(house, ORG)
+    assert late_starts() == 1
+    assert rollups.rebuild(house, ORG, DAY, DAY) == 3
+    assert rollups.refresh(house, ORG, rules_of=quarter).room_days == 3
+    assert late_starts() == 0
+
+
+def quarter(_: Building) -> MatchRules:
+    return MatchRules(start_offset=15)
