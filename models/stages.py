@@ -49,11 +49,15 @@ def fold_preparation(graph: onnx.GraphProto, name: str, recipe: Recipe) -> Recip
     """
     users = [node for node in graph.node if name in node.input]
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    if any(node.op_type != "Conv" or node.input[1] not in weights for node in users):
+    first = {node.input[1]: weights.get(node.input[1]) for node in users if node.op_type == "Conv"}
+    plain = len(users) == sum(node.op_type == "Conv" for node in users)
+    for key, tensor in first.items():
+        shared = sum(key in node.input for node in graph.node) > 1
+        plain = plain and tensor is not None and tensor.dims[1] == 3 and not shared
+    if not plain:
         return recipe
-    for tensor in {node.input[1]: weights[node.input[1]] for node in users}.values():
-        if sum(tensor.name in node.input for node in graph.node) > 1:
-            return recipe
+    for tensor in first.values():
+        assert tensor is not None
         values = numpy_helper.to_array(tensor) / np.array(recipe.std, np.float32).reshape(1, 3, 1, 1)
         values = values[:, ::-1] if recipe.rgb else values
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), tensor.name))
