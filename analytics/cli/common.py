@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from analytics import rollups
+from analytics.assemble import RulesOf
 from analytics.cli.serve import settings_or_usage_error
 from analytics.domain.metrics import FIGURES
 from analytics.figures import DEFAULT_FIGURES, Scope
 from analytics.runtime import STORE_FILE, ensure_organisation, open_store
 from analytics.service_keys import load_or_create
+from analytics.site_rules import RulesError, load_rules
 from analytics.store.base import Store
 from analytics.store.errors import StoreError, StoreLockedError
 from uplink.keyfiles import KeyFileError, make_private_folder
@@ -138,7 +140,15 @@ def naming_the_unknown() -> Iterator[None]:
         ) from None
 
 
-def bring_up_to_date(store: Store, org_id: str) -> None:
+def rules_in(data: Path) -> RulesOf:
+    """Rules of the sites from the data folder; wrong ones are a usage error."""
+    try:
+        return load_rules(data.absolute())
+    except RulesError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def bring_up_to_date(store: Store, org_id: str, rules_of: RulesOf) -> None:
     """Compute what changed since the service last did; nothing to do on a service that runs."""
-    while rollups.refresh(store, org_id).behind:
+    while rollups.refresh(store, org_id, rules_of=rules_of).behind:
         pass

@@ -9,7 +9,15 @@ import click
 from rich.console import Console
 
 from analytics.assemble import Site
-from analytics.cli.common import bring_up_to_date, figures_option, naming_the_unknown, opened, scope_of, scope_options
+from analytics.cli.common import (
+    bring_up_to_date,
+    figures_option,
+    naming_the_unknown,
+    opened,
+    rules_in,
+    scope_of,
+    scope_options,
+)
 from analytics.cli.serve import data_option
 from analytics.exports import Format, Language, Unit, booking_export, room_export, write_file
 from analytics.research import research_export, write_dictionary
@@ -70,15 +78,18 @@ def export(
     chosen = _format(file, kind)
     if not file.absolute().parent.is_dir():
         raise click.BadParameter(f"{file.absolute().parent} is no folder; make it first", param_hint="FILE")
+    rules_of = rules_in(data)
     with opened(data) as store:
         scope = scope_of(store, organisation=organisation, **choice)
-        bring_up_to_date(store, scope.org_id)
+        bring_up_to_date(store, scope.org_id, rules_of)
         site = Site.load(store, scope.org_id)
         with naming_the_unknown():
             if what == "rooms":
                 content = room_export(store, scope, Unit(unit), names, site)
             elif what == "bookings":
-                content = booking_export(store, scope, titles=titles, withhold_below=withhold_below, site=site)
+                content = booking_export(
+                    store, scope, titles=titles, withhold_below=withhold_below, rules_of=rules_of, site=site
+                )
             else:
                 content = research_export(store, scope, k=group_size, site=site)
             write_file(content, file.absolute(), chosen, Language(language))

@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from analytics.assemble import Site
-from analytics.cli.common import bring_up_to_date, figures_option, naming_the_unknown, opened, scope_of, scope_options
+from analytics.cli.common import (
+    bring_up_to_date,
+    figures_option,
+    naming_the_unknown,
+    opened,
+    rules_in,
+    scope_of,
+    scope_options,
+)
 from analytics.cli.serve import data_option
 from analytics.domain.metrics import FIGURES
 from analytics.domain.time import date_of
@@ -55,9 +63,10 @@ def report(
     """
     if heat is not None and heat not in FIGURES:
         raise click.BadParameter(f"--heat {heat!r} is no figure; there are: {', '.join(FIGURES)}")
+    rules_of = rules_in(data)
     with opened(data) as store:
         scope = scope_of(store, organisation=organisation, **choice)
-        bring_up_to_date(store, scope.org_id)
+        bring_up_to_date(store, scope.org_id, rules_of)
         site = Site.load(store, scope.org_id)
         period = {"from": scope.start.isoformat(), "until": scope.end.isoformat()}
         with naming_the_unknown():
