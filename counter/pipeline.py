@@ -29,7 +29,12 @@ TRACKING: dict[Mode, TrackerSettings] = {
     "door": TrackerSettings(),
     # One or two frames a second, people who sit: seldom seen, long kept.
     "room": TrackerSettings(
-        confirm_seconds=0.5, hidden_seconds=3.0, covered_seconds=5.0, still_seconds=30.0, weak_seconds=10.0
+        confirm_seconds=0.5,
+        hidden_seconds=3.0,
+        count_seconds=2.0,
+        covered_seconds=5.0,
+        still_seconds=30.0,
+        weak_seconds=10.0,
     ),
 }
 MAX_REST_SECONDS: dict[Mode, float] = {"door": 10.0, "room": 30.0}
@@ -236,13 +241,14 @@ class PeopleCounter:
             )
             for line in self._line_counters:
                 crossings += line.update(confirmed, tentative, t, width, height, velocities)
-        presence = {WHOLE_VIEW: len(confirmed)}
+        present = tuple(track for track in confirmed if track.id not in tracked.lost)
+        presence = {WHOLE_VIEW: len(present)}
         self._in_zones = set()
         for zone in self._zone_counters:
-            inside = zone.update(confirmed, t, width, height)
+            inside = zone.update(confirmed, t, width, height) - tracked.lost
             presence[zone.zone.name] = len(inside)
             self._in_zones |= inside
-        result = FrameResult(t, detections, confirmed, tentative, tuple(crossings), presence)
+        result = FrameResult(t, detections, present, tentative, tuple(crossings), presence)
         if self._occupancy is None:
             return result
         entered, left = _directions(crossings)

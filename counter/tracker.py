@@ -8,6 +8,7 @@ computed: a track is a place, a size and a velocity, nothing that could tell one
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,8 @@ class TrackerSettings:
         confirm_hits: detections that a track needs as well, the first included: what counts at low frame rates.
         hidden_seconds: how long somebody who walked when last seen is kept while unseen in the open.
         covered_seconds: the same behind somebody else.
+        count_seconds: how long, of ``hidden_seconds``, such a person counts as present: who vanishes in the open has
+            mostly left through a door, but may be recognised when that was wrong.
         still_seconds: the same for somebody who hardly moved, as seated people do. Longer carries them over
             occlusions; it also keeps those who got up unseen.
         exit_seconds: the same for somebody last seen at the edge of the picture and moving outwards.
@@ -57,6 +60,7 @@ class TrackerSettings:
     covered_seconds: float = 2.0
     still_seconds: float = 5.0
     exit_seconds: float = 0.2
+    count_seconds: float = 0.2
     weak_seconds: float = 2.0
     max_tracks: int = 500
 
@@ -66,7 +70,7 @@ class TrackerSettings:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
         if self.low_threshold > self.threshold:
             raise ValueError(f"low_threshold {self.low_threshold} is above threshold {self.threshold}")
-        for kind in ("confirm", "hidden", "covered", "still", "exit", "weak"):
+        for kind in ("confirm", "hidden", "covered", "still", "exit", "count", "weak"):
             if not 0.0 <= getattr(self, f"{kind}_seconds") < float("inf"):
                 raise ValueError(f"{kind}_seconds: expected 0 or more, got {getattr(self, f'{kind}_seconds')}")
         if self.confirm_hits < 1 or self.max_tracks < 1:
@@ -149,11 +153,12 @@ class TrackTable:
 
 @dataclass(frozen=True, slots=True)
 class TrackerResult:
-    """The tracks after one frame, and the ids of confirmed tracks that ended with it."""
+    """The tracks after one frame, the ids of confirmed tracks that ended with it, and of those that no longer count."""
 
     confirmed: TrackTable
     tentative: TrackTable
     ended: tuple[int, ...] = ()
+    lost: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -167,6 +172,7 @@ class Tracker:
     _confirmed: TrackTable = field(init=False)
     _tentative: TrackTable = field(init=False)
     _t: float | None = field(init=False, default=None)
+    _began: float = field(init=False, default=math.inf)
     _frame: tuple[int, int] = field(init=False, default=(1, 1))
     _ids: itertools.count[int] = field(init=False, default_factory=lambda: itertools.count(1))
 
@@ -179,6 +185,7 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget every track. Ids are not used again."""
+        self._began = math.inf
         self._confirmed = _empty()
         self._tentative = _empty()
 
@@ -212,6 +219,7 @@ class Tracker:
         s = self.settings
         dt = 0.0 if self._t is None else t - self._t
         self._t = t
+        self._began = min(self._began, t)
         self._frame = (width, height)
         for table in (self._confirmed, self._tentative):
             motion.predict(table.state, dt, table.last_seen < t - dt - 1e-9)
@@ -223,7 +231,7 @@ class Tracker:
         self._sort_tentative(t)
         self._begin(boxes, scores, free, t)
         self._drift_home(dt)
-        return TrackerResult(self._confirmed, self._tentative, ended)
+        return TrackerResult(self._confirmed, self._tentative, ended, self._lost(t))
 
     def _associate(self, boxes: Array, scores: Array, t: float, dt: float) -> NDArray[np.intp]:
         """Both stages. ``scores`` fall, so the strong detections come first. Returns those that may begin a track."""
@@ -278,7 +286,9 @@ class Tracker:
         sure = (table.evidence / np.maximum(table.hits, 1) - s.threshold) / max(1.0 - s.threshold, 1e-6)
         needed = s.confirm_seconds * np.clip(1.0 - 1.5 * sure, 0.0, 1.0)
         age = t - table.first_seen + 1e-6
-        certain = (table.hits >= s.confirm_hits) & (table.hits >= table.misses) & (age >= needed)
+        # Who is there in the first frame did not just appear.
+        from_start = table.first_seen <= self._began
+        certain = (table.hits >= s.confirm_hits) & (table.hits >= table.misses) & (from_start | (age >= needed))
         # Coats on chairs do not walk: who moves is believed with weaker scores.
         moved = np.abs(table.state.centre - table.home).max(axis=1) >= WALKED * table.state.scale
         walks = moved & (table.soft_hits > s.confirm_hits)
@@ -336,14 +346,28 @@ class Tracker:
         settled: NDArray[np.bool_] = away < 0.15 * table.state.scale
         return settled & (table.last_seen - table.first_seen >= HOME_SECONDS)
 
+    def _covered(self, table: TrackTable, boxes: Array) -> NDArray[np.bool_]:
+        """Who is at least partly behind (or in front of) somebody seen now."""
+        seen = table.last_seen >= table.last_seen.max()
+        shared: NDArray[np.bool_] = intersection(boxes, boxes[seen]) > 0.3 * area(boxes)[:, None]
+        others: NDArray[np.bool_] = np.count_nonzero(shared, axis=1) > seen
+        return others
+
+    def _lost(self, t: float) -> frozenset[int]:
+        """Who walked and vanished in the open: kept to be recognised, not to be counted."""
+        table = self._confirmed
+        unseen = t - table.last_seen > self.settings.count_seconds + 1e-6
+        if not unseen.any():
+            return frozenset()
+        gone = unseen & ~self._still(table) & ~self._covered(table, table.state.boxes)
+        return frozenset(table.ids[gone].tolist())
+
     def _patience(self, table: TrackTable, still: NDArray[np.bool_]) -> Array:
         """Seconds for which each track may stay unseen."""
         s = self.settings
         state = table.state
         boxes = state.boxes
-        seen = table.last_seen >= table.last_seen.max()
-        covered = (intersection(boxes, boxes[seen]) > 0.3 * area(boxes)[:, None]).sum(axis=1) > seen
-        patience = np.where(covered, s.covered_seconds, s.hidden_seconds)
+        patience = np.where(self._covered(table, boxes), s.covered_seconds, s.hidden_seconds)
         patience = np.where(still, np.maximum(s.still_seconds, patience), patience)
         # Somebody seen twice is no reason to believe in a person for long.
         patience = np.minimum(patience, np.maximum(table.last_seen - table.first_seen, s.exit_seconds))

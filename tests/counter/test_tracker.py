@@ -28,6 +28,7 @@ def ids(result: TrackerResult) -> list[int]:
 
 def test_tentative_until_seen_for_long_enough() -> None:
     tracker = Tracker(TrackerSettings(threshold=0.4, confirm_seconds=0.3))
+    tracker.update(Detections.empty(), -0.1, W, H)  # who is there in the first frame of all waits less
     for i in range(3):  # 0.0, 0.1, 0.2 s
         result = tracker.update(found(person(300, 200), score=0.42), i * 0.1, W, H)
         assert len(result.confirmed) == 0
