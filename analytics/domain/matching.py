@@ -17,9 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.domain.plan import Clusters, MatchRules, Plan, clusters, own_windows
+from analytics.domain.rowwise import (
+    FloatMinutes,
+    held_between,
+    in_order,
+    longest_run,
+    measured_enough,
+    plateau_of,
+    quantile,
+)
 from analytics.domain.time import BoolArray, FloatArray, IntArray
-
-FloatMinutes = npt.NDArray[np.float64]
 
 _FILL_MINUTES = 5
 """A single lost message is no end of an event: presence carries over holes up to this long."""
@@ -303,22 +310,22 @@ def _judge_rows(window: _Window, rows: IntArray, found: Clusters, rules: MatchRu
     first_half = (valid & first).sum(axis=1) / np.maximum(first.sum(axis=1), 1)
     known = (coverage >= rules.min_coverage) & (first_half >= rules.min_coverage / 2)
 
-    attendance, low, high, steady = _plateau(n, core & valid, slot & valid, rules)
+    attendance, low, high, steady = plateau_of(n, core & valid, slot & valid, rules)
     measured_core = (core & valid).sum(axis=1) / np.maximum(core.sum(axis=1), 1)
-    slot_sorted, slot_count = _sorted(n, slot & valid)
+    slot_sorted, slot_count = in_order(n, slot & valid)
 
     present = window.filled >= rules.min_people
-    longest = _longest_run(present & slot)
+    longest = longest_run(present & slot)
     needed = np.minimum(rules.sustained, np.maximum(length // 3, 1))
     no_show = known & (longest < needed)
     came = known & ~no_show
 
     half = np.maximum(rules.min_people, rules.dip * np.nan_to_num(attendance))
-    begin, finish = _held_between(window.filled, half, minute, end, rules.min_run)
+    begin, finish = held_between(window.filled, half, minute, end, rules.min_run)
     begin[~came] = finish[~came] = np.nan
     due, until = start + rules.start_offset, end - rules.end_offset
-    late = (begin - due > rules.late) & _measured(valid, minute, due, begin, rules)
-    early = (until - finish > rules.early) & _measured(valid, minute, finish, until, rules)
+    late = (begin - due > rules.late) & measured_enough(valid, minute, due, begin, rules)
+    early = (until - finish > rules.early) & measured_enough(valid, minute, finish, until, rules)
     overrun = finish - end > rules.overrun
     capacity = found.capacity[rows]
     with np.errstate(invalid="ignore"):
@@ -350,8 +357,8 @@ def _judge_rows(window: _Window, rows: IntArray, found: Clusters, rules: MatchRu
     out[:, column["low"]] = np.where(no_show, 0, np.where(known, low, np.nan))
     out[:, column["high"]] = np.where(no_show, 0, np.where(known, high, np.nan))
     out[:, column["mean"]] = np.where(nothing, np.nan, mean)
-    out[:, column["p95"]] = _quantile(slot_sorted, slot_count, 0.95)
-    out[:, column["peak"]] = _quantile(slot_sorted, slot_count, 1.0)
+    out[:, column["p95"]] = quantile(slot_sorted, slot_count, 0.95)
+    out[:, column["peak"]] = quantile(slot_sorted, slot_count, 1.0)
     out[:, column["confidence"]] = np.where(known, measured_core * np.where(no_show, 1.0, steady), 0)
     out[:, column["coverage"]] = coverage
     out[:, column["first_half"]] = first_half
@@ -360,99 +367,6 @@ def _judge_rows(window: _Window, rows: IntArray, found: Clusters, rules: MatchRu
     result.numbers[rows] = out
     result.times[rows, 0], result.times[rows, 1] = begin, finish
     result.times[rows, 2] = np.where(overrun, finish, np.nan)
-
-
-def _plateau(
-    n: npt.NDArray[np.float32], core: BoolArray, slot: BoolArray, rules: MatchRules
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Median, 10th and 90th percentile of the plateau, and the share of it near the median.
-
-    The plateau is the core without pauses: minutes with at least ``dip`` of the 75th percentile of the minutes with
-    people. An event of which the core was missed is judged on its whole slot.
-    """
-    with np.errstate(invalid="ignore"):
-        peopled = core & (n >= rules.min_people)
-        none = ~peopled.any(axis=1)
-        peopled[none] = (slot & (n >= rules.min_people))[none]
-        ordered, count = _sorted(n, peopled)
-        level = _quantile(ordered, count, 0.75)
-        plateau = peopled & (n >= rules.dip * level[:, None])
-    ordered, count = _sorted(n, plateau)
-    median = _quantile(ordered, count, 0.5)
-    with np.errstate(invalid="ignore"):
-        near = plateau & (np.abs(n - median[:, None]) <= np.maximum(1.0, 0.1 * median)[:, None])
-    steady = near.sum(axis=1) / np.maximum(count, 1)
-    return median, _quantile(ordered, count, 0.1), _quantile(ordered, count, 0.9), steady.astype(np.float32)
-
-
-def _sorted(n: npt.NDArray[np.float32], chosen: BoolArray) -> tuple[npt.NDArray[np.float32], IntArray]:
-    """Chosen values of each row in order, the others behind them as infinity; and how many there are."""
-    return np.sort(np.where(chosen, n, np.float32(np.inf)), axis=1), chosen.sum(axis=1)
-
-
-def _quantile(ordered: npt.NDArray[np.float32], count: IntArray, q: float) -> FloatArray:
-    """Quantile of the first ``count`` values of each row, linear between neighbours; NaN for none."""
-    rank = q * np.maximum(count - 1, 0)
-    below = np.floor(rank).astype(np.int64)
-    above = np.minimum(below + 1, np.maximum(count - 1, 0))
-    low = np.take_along_axis(ordered, below[:, None], axis=1)[:, 0]
-    high = np.take_along_axis(ordered, above[:, None], axis=1)[:, 0]
-    share = rank - below
-    with np.errstate(invalid="ignore"):
-        value = low + np.where(share > 0, (high - low) * share, 0)
-    return np.where(count > 0, value, np.nan).astype(np.float32)
-
-
-def _longest_run(mask: BoolArray) -> IntArray:
-    """Longest run of True in each row."""
-    column = np.arange(mask.shape[1])
-    last_false = np.maximum.accumulate(np.where(mask, -1, column), axis=1)
-    longest: IntArray = np.where(mask, column - last_false, 0).max(axis=1, initial=0)
-    return longest
-
-
-def _held_between(
-    n: npt.NDArray[np.float32], half: FloatArray, minute: IntArray, end: IntArray, run: int
-) -> tuple[FloatMinutes, FloatMinutes]:
-    """When each row first has ``half`` of its people for ``run`` minutes, and when it last does; NaN for never.
-
-    A value stands for the middle of its minute, so the moment is interpolated between two of them. Past the end of
-    the booking only those count who stayed on: a room that emptied and fills again has other people.
-    """
-    above = n >= half[:, None]
-    away = ~above & (minute >= end[:, None])
-    above &= ~np.logical_or.accumulate(away, axis=1)
-    sustained = above.copy()  # True at the first minute of `run` minutes
-    for shift in range(1, run):
-        sustained[:, :-shift] &= above[:, shift:]
-        sustained[:, -shift:] = False
-    some = sustained.any(axis=1)
-    first = sustained.argmax(axis=1)
-    last = sustained.shape[1] - 1 - sustained[:, ::-1].argmax(axis=1) + run - 1
-    row = np.arange(n.shape[0])
-    origin = minute[:, 0].astype(np.float64)
-
-    def moment(inside: IntArray, outside: IntArray) -> FloatMinutes:
-        """Where the line from the last minute outside to the first inside crosses ``half``."""
-        on_matrix = (outside >= 0) & (outside < n.shape[1])
-        neighbour = n[row, np.clip(outside, 0, n.shape[1] - 1)]
-        rise = n[row, inside] - neighbour
-        share = np.divide(half - neighbour, rise, out=np.full(row.size, 0.5), where=on_matrix & (rise > 0))
-        at: FloatMinutes = origin + outside + 0.5 + (inside - outside) * np.clip(share, 0, 1)
-        return at
-
-    begin = np.where(some, moment(first, first - 1), np.nan)
-    finish = np.where(some, moment(np.minimum(last, n.shape[1] - 1), last + 1), np.nan)
-    return begin, finish
-
-
-def _measured(
-    valid: BoolArray, minute: IntArray, start: FloatMinutes | IntArray, end: FloatMinutes | IntArray, rules: MatchRules
-) -> BoolArray:
-    """Whether enough of ``[start, end)`` was measured to say that nobody was there."""
-    span = (minute >= start[:, None]) & (minute < end[:, None])
-    enough: BoolArray = (span & valid).sum(axis=1) >= rules.min_coverage * span.sum(axis=1)
-    return enough
 
 
 def _spread(
