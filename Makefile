@@ -45,13 +45,22 @@ format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## every benchmark once, short form, JSON lines
+# What we compare with lives apart: `supervision` brings the GUI build of OpenCV, which fights with the headless one.
+PEERS := .venv-peers/.ready
+$(PEERS): requirements/peers.lock | check-system
+	test -x .venv-peers/bin/python || "$(PYTHON)" -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.lock
+	@touch $@
+
+bench: $(READY) $(PEERS) ## every benchmark once, short form, JSON lines
 	$(BIN)/python -m tests.bench
 
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: ## resolve the dependencies again (needs uv)
-	for part in sensor service; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra $$part pyproject.toml -o requirements/$$part.lock; done
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra sensor --extra training pyproject.toml -o requirements/training.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra sensor --extra service --extra bench --extra dev pyproject.toml -o requirements/dev.lock
+	for part in sensor service; do $(LOCK) --extra $$part pyproject.toml -o requirements/$$part.lock; done
+	$(LOCK) --extra sensor --extra training pyproject.toml -o requirements/training.lock
+	$(LOCK) --extra sensor --extra service --extra bench --extra dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) requirements/peers.in -o requirements/peers.lock
 
 clean: ## remove what make created
 	rm -rf .venv .venv-peers .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 _SENSOR = "install the sensor part: pip install 'headroom[sensor]'"
+_BENCH = "install the benchmark part: pip install 'headroom[sensor,bench]'"
 _SERVICE = "install the service part: pip install 'headroom[service]'"
 
 # name -> ("module:attribute", one-line help, what to install when an import fails) or a nested table.
@@ -20,7 +21,7 @@ Command = tuple[str, str, str]
 COMMANDS: dict[str, Command | dict[str, Any]] = {
     "count": ("counter.cli.count:count", "Count people in a video, camera or stream.", _SENSOR),
     "scene": ("counter.cli.scene:scene", "Draw lines and zones on a still and save scene.toml.", _SENSOR),
-    "bench": ("counter.bench.cli:bench", "Measure counting and tracking accuracy on video with truth.", _SENSOR),
+    "bench": ("counter.bench.cli:bench", "Measure counting and tracking accuracy on video with truth.", _BENCH),
     "models": ("models.cli:models", "List, pull, verify and optimise detection models.", _SENSOR),
     "sensor": {
         "help": "Run, set up and look after a sensor.",
