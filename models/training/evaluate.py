@@ -10,7 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from ..optimise import session
+from models.optimise import session
+
 from .data.mix import shards_in
 from .data.shards import Shards
 from .matching import Matcher
@@ -61,8 +62,15 @@ def evaluate(find: Find, data: Path, shards: Shards, step: int = 1, threshold: f
     views = linto(find, bench / "linto_panoramic", step)
     for share in (0.05, 0.1):
         at = alarm_threshold(empty, share)
-        result[f"linto_at_{share:.0%}_alarms"] = {"threshold": round(at, 3), "top": _recall(views, "top", at), "iou": _recall(views, "iou", at)}
-    result["linto"] = views.summary() | {"recall_top": _recall(views, "top", fixed), "precision_top": round(views.precision("top", fixed), 4)}
+        result[f"linto_at_{share:.0%}_alarms"] = {
+            "threshold": round(at, 3),
+            "top": _recall(views, "top", at),
+            "iou": _recall(views, "iou", at),
+        }
+    result["linto"] = views.summary() | {
+        "recall_top": _recall(views, "top", fixed),
+        "precision_top": round(views.precision("top", fixed), 4),
+    }
     result["empty_alarms"] = Rate(sum(s >= fixed for s in empty), len(empty)).as_dict()
     mean, error = classroom(find, data, fixed)
     result["classroom"] = {"mean": round(mean, 3), "mae": round(error, 3)}
@@ -79,15 +87,30 @@ def _recall(matcher: Matcher, rule: str, threshold: float) -> dict[str, Any]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--data", envvar="HEADROOM_DATA", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with benchmark/, footage/ and truth.json; default: $HEADROOM_DATA.")
-@click.option("--held-out", "shards", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Rendered shards of a seed that training has not seen.")
+@click.option(
+    "--data",
+    envvar="HEADROOM_DATA",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with benchmark/, footage/ and truth.json; default: $HEADROOM_DATA.",
+)
+@click.option(
+    "--held-out",
+    "shards",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Rendered shards of a seed that training has not seen.",
+)
 @click.option("--step", default=1, show_default=True, type=click.IntRange(1), help="Every so many pictures only.")
-@click.option("--threshold", default=None, type=click.FloatRange(0.05, 0.99), help="Instead of the one fixed on the renderings.")
+@click.option(
+    "--threshold", default=None, type=click.FloatRange(0.05, 0.99), help="Instead of the one fixed on the renderings."
+)
 def main(models: tuple[Path, ...], data: Path, shards: Path, step: int, threshold: float | None) -> None:
     """Evaluate optimised files (headroom models optimise) and print one JSON line each.
 
     \b
-    Example: python -m models.training.evaluate models/weights/headroom-person-door.onnx yolox-door.onnx --held-out runs/held
+    Example: python -m models.training.evaluate models/weights/headroom-person-door.onnx \\
+                 yolox-door.onnx --held-out runs/held
     """
     pictures = Shards(shards_in(shards))
     for path in models:

@@ -19,9 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..graph import IR_VERSION, OPSET, GraphWriter
-from ..optimise import Recipe, optimise, write
-from ..quantise import quantise
+from models.graph import IR_VERSION, OPSET, GraphWriter
+from models.optimise import Recipe, optimise, write
+from models.quantise import quantise
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -90,7 +90,9 @@ class _Network:
 
     def double(self, x: str) -> str:
         scales = self.g.const([1.0, 1.0, 2.0, 2.0])
-        return self.g.op("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return self.g.op(
+            "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
 
     def features(self, image: str) -> list[str]:
         g = self.g
@@ -168,10 +170,18 @@ def export(
     for mode, size in SIZES.items():
         recipe = Recipe(mean=(MEAN,) * 3, std=(std,) * 3, layout="boxes-scores", threshold=thresholds[mode])
         target = folder / f"{NAME}-{mode}.onnx"
-        optimise(published, target, size=size, recipe=recipe, properties={"headroom.model": NAME, "headroom.mode": mode, **(properties or {})})
+        optimise(
+            published,
+            target,
+            size=size,
+            recipe=recipe,
+            properties={"headroom.model": NAME, "headroom.mode": mode, **(properties or {})},
+        )
         written[mode] = {"fp32": target}
         if len(calibration):
-            written[mode]["int8"] = quantise(target, folder / f"{NAME}-{mode}-int8.onnx", calibration, float_depth=float_depth)
+            written[mode]["int8"] = quantise(
+                target, folder / f"{NAME}-{mode}-int8.onnx", calibration, float_depth=float_depth
+            )
     if work is None:
         published.unlink()
     return written
@@ -183,18 +193,47 @@ def calibration_frames(shards: Path | None, real: Path | None, count: int = 64) 
     from .data.shards import Shards
 
     pools = [Shards(shards_in(folder)[:1]) for folder in (shards, real) if folder is not None]
-    return [pools[k % len(pools)][(k // len(pools)) * 3 % len(pools[k % len(pools)])].image for k in range(count)] if pools else []
+    return (
+        [pools[k % len(pools)][(k // len(pools)) * 3 % len(pools[k % len(pools)])].image for k in range(count)]
+        if pools
+        else []
+    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--checkpoint", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="last.pt of training, or the small .npz that ships.")
+@click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="last.pt of training, or the small .npz that ships.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
-@click.option("--shards", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Rendered pictures to calibrate int8 on.")
-@click.option("--real", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Open pictures to calibrate int8 on.")
+@click.option(
+    "--shards",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Rendered pictures to calibrate int8 on.",
+)
+@click.option(
+    "--real",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Open pictures to calibrate int8 on.",
+)
 @click.option("--door-threshold", default=0.4, show_default=True, type=click.FloatRange(0.1, 0.99))
 @click.option("--room-threshold", default=0.4, show_default=True, type=click.FloatRange(0.1, 0.99))
-@click.option("--small", default=None, type=click.Path(path_type=Path), help="Write the weights in half precision here too.")
-def main(checkpoint: Path, out: Path, shards: Path | None, real: Path | None, door_threshold: float, room_threshold: float, small: Path | None) -> None:
+@click.option(
+    "--small", default=None, type=click.Path(path_type=Path), help="Write the weights in half precision here too."
+)
+def main(
+    checkpoint: Path,
+    out: Path,
+    shards: Path | None,
+    real: Path | None,
+    door_threshold: float,
+    room_threshold: float,
+    small: Path | None,
+) -> None:
     """Write fp32 and int8 files for doors and rooms.
 
     \b

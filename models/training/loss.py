@@ -37,7 +37,8 @@ def assign(
     """Which cell learns whom, and how sure it shall be.
 
     Args:
-        score: ``[B, A]`` sigmoid. boxes: ``[B, A, 4]``. truth: ``[B, N, 4]`` padded; ``real`` ``[B, N]`` masks the padding.
+        score: ``[B, A]`` sigmoid. boxes: ``[B, A, 4]``. truth: ``[B, N, 4]`` padded.
+        real: ``[B, N]``, False for the padding.
 
     Returns:
         index of the person each cell learns (-1: none) ``[B, A]`` and the target of its score ``[B, A]``.
@@ -45,9 +46,7 @@ def assign(
     iou = pair_iou(truth, boxes)  # B, N, A
     # a cell may learn a person when its centre lies in the box, or within a stride of the middle of a tiny one
     x, y = centres[:, 0], centres[:, 1]
-    inside = (
-        (x > truth[..., 0:1]) & (x < truth[..., 2:3]) & (y > truth[..., 1:2]) & (y < truth[..., 3:4])
-    )
+    inside = (x > truth[..., 0:1]) & (x < truth[..., 2:3]) & (y > truth[..., 1:2]) & (y < truth[..., 3:4])
     middle = (truth[..., :2] + truth[..., 2:]) / 2
     near = torch.maximum((x - middle[..., 0:1]).abs(), (y - middle[..., 1:2]).abs()) < strides * 0.9
     side = (truth[..., 2:] - truth[..., :2]).prod(-1).clamp(min=1).sqrt()
@@ -93,7 +92,8 @@ def detection_loss(maps: list[Tensor], truths: list[Tensor], ignores: list[Tenso
     hidden, _ = _padded(ignores)
     x, y = centres[:, 0], centres[:, 1]
     covered = (
-        (x > hidden[..., 0:1] - 4) & (x < hidden[..., 2:3] + 4) & (y > hidden[..., 1:2] - 4) & (y < hidden[..., 3:4] + 4)
+        (x > hidden[..., 0:1] - 4) & (x < hidden[..., 2:3] + 4)
+        & (y > hidden[..., 1:2] - 4) & (y < hidden[..., 3:4] + 4)
         & (hidden[..., 2:3] > 0)
     ).any(1)  # fmt: skip
     weight = (chosen | ~covered).to(score)
@@ -105,5 +105,9 @@ def detection_loss(maps: list[Tensor], truths: list[Tensor], ignores: list[Tenso
     total_box = ((1 - giou(boxes[chosen], wanted)) * part).sum()
     norm = max(float(part.sum()), 1.0)
     loss = total_class / norm + 2.0 * total_box / norm
-    parts = {"class": float(total_class.detach()) / norm, "box": float(total_box.detach()) / norm, "cells": float(chosen.sum())}
+    parts = {
+        "class": float(total_class.detach()) / norm,
+        "box": float(total_box.detach()) / norm,
+        "cells": float(chosen.sum()),
+    }
     return loss, parts

@@ -96,7 +96,12 @@ class Matcher:
         return float(envelope[gains].sum() / max(self.people, 1))
 
     def summary(self) -> dict[str, float]:
-        return {"ap50": round(self.ap("iou"), 4), "ap_top": round(self.ap("top"), 4), "people": self.people, "pictures": self.pictures}
+        return {
+            "ap50": round(self.ap("iou"), 4),
+            "ap_top": round(self.ap("top"), 4),
+            "people": self.people,
+            "pictures": self.pictures,
+        }
 
 
 def _covered(box: F32, ignore: F32) -> bool:

@@ -28,7 +28,9 @@ class Size:
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs, momentum=0.03), nn.ReLU()
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs, momentum=0.03),
+        nn.ReLU(),
     )
 
 
@@ -51,7 +53,7 @@ class Detector(nn.Module):
     left, top, right, bottom in strides.
     """
 
-    def __init__(self, size: Size = Size()) -> None:  # noqa: B008 - frozen
+    def __init__(self, size: Size = Size()) -> None:
         super().__init__()
         a, b, c, d, e = size.widths
         n = size.neck
@@ -66,11 +68,11 @@ class Detector(nn.Module):
         self.score = nn.ModuleList(nn.Conv2d(n, 1, 1) for _ in STRIDES)
         self.box = nn.ModuleList(nn.Conv2d(n, 4, 1) for _ in STRIDES)
         for layer in self.score:
-            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.constant_(layer.bias, -math.log(99))  # type: ignore[arg-type]
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.bias, -math.log(99))
         for layer in self.box:
-            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.constant_(layer.bias, 0.7)  # type: ignore[arg-type]
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.bias, 0.7)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         c3 = self.c3(self.stem(x))
@@ -81,9 +83,7 @@ class Detector(nn.Module):
         f3 = self.heads[0](p3)
         f4 = self.heads[1](p4 + self.down3(f3))
         f5 = self.heads[2](c5 + self.down4(f4))
-        return [
-            torch.cat([self.score[k](f), self.box[k](f)], 1) for k, f in enumerate((f3, f4, f5))
-        ]
+        return [torch.cat([self.score[k](f), self.box[k](f)], 1) for k, f in enumerate((f3, f4, f5))]
 
 
 def decode(maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

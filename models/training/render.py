@@ -50,8 +50,13 @@ class Studio:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", envvar="HEADROOM_DATA", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder with makehuman/ and backgrounds/ (CC0); default: $HEADROOM_DATA.")  # fmt: skip
+@click.option(
+    "--data",
+    envvar="HEADROOM_DATA",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with makehuman/ and backgrounds/ (CC0); default: $HEADROOM_DATA.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the shards.")
 @click.option("--pictures", default=1000, show_default=True, type=click.IntRange(1), help="How many pictures.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Number of the first shard.")
@@ -89,7 +94,8 @@ def main(
         make = door_clip if clip == "door" else room_clip
         truth = write_clip(out, make(seed, studio.backdrops, studio.cast), studio.cast, studio.backdrops)
         click.echo(
-            f"{out}: {truth['frames']} frames, {len(truth['crossings'])} crossings, at most {truth['max_present']} present"
+            f"{out}: {truth['frames']} frames, {len(truth['crossings'])} crossings, "
+            f"at most {truth['max_present']} present"
         )
         return
     out.mkdir(parents=True, exist_ok=True)

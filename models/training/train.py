@@ -26,7 +26,11 @@ from .data.shards import Shards
 from .loss import detection_loss
 from .net import MEAN, SCALE, Detector, Size, cost, decode
 
-SIZES = {"small": [(256, 160), (320, 192)], "mixed": [(256, 160), (320, 192), (320, 192), (416, 256)], "full": [(416, 256)]}
+SIZES = {
+    "small": [(256, 160), (320, 192)],
+    "mixed": [(256, 160), (320, 192), (320, 192), (416, 256)],
+    "full": [(416, 256)],
+}
 
 
 class Average:
@@ -39,9 +43,7 @@ class Average:
     def update(self, net: Detector) -> None:
         self.steps += 1
         keep = min(self.decay, self.steps / (self.steps + 20))
-        mine, new = (
-            [t for t in n.state_dict().values() if t.dtype.is_floating_point] for n in (self.net, net)
-        )
+        mine, new = ([t for t in n.state_dict().values() if t.dtype.is_floating_point] for n in (self.net, net))
         torch._foreach_lerp_(mine, new, 1 - keep)
 
 
@@ -55,7 +57,9 @@ def to_tensors(batch: list[Example]) -> tuple[Tensor, list[Tensor], list[Tensor]
 
 
 @torch.no_grad()
-def average_precision(net: Detector, shards: Shards, count: int, size: tuple[int, int] = (416, 256)) -> dict[str, float]:
+def average_precision(
+    net: Detector, shards: Shards, count: int, size: tuple[int, int] = (416, 256)
+) -> dict[str, float]:
     """AP at IoU 0.5 and by top-centre point, and the recall at one false alarm a picture, on held-out renderings."""
     from .matching import Matcher, letterbox
 
@@ -63,7 +67,9 @@ def average_precision(net: Detector, shards: Shards, count: int, size: tuple[int
     for k in range(min(count, len(shards))):
         sample = shards[k]
         image, scale, left, top = letterbox(sample.image, size)
-        x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).contiguous(memory_format=torch.channels_last)
+        x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.autocast("cpu", torch.bfloat16):
             maps = net(x)
         logits, boxes, _, _ = decode(maps)
@@ -92,11 +98,31 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--shards", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of rendered shards; new ones are taken up as they appear.")
-@click.option("--real", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of shards of real frames (python -m models.training.label).")
-@click.option("--held-out", default=None, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of rendered shards for the curve.")
+@click.option(
+    "--shards",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of rendered shards; new ones are taken up as they appear.",
+)
+@click.option(
+    "--real",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of shards of real frames (python -m models.training.label).",
+)
+@click.option(
+    "--held-out",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of rendered shards for the curve.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints and log.jsonl.")
-@click.option("--resume", default=None, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint to go on from; default: OUT/last.pt when it is there.")
+@click.option(
+    "--resume",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint to go on from; default: OUT/last.pt when it is there.",
+)
 @click.option("--stage", default="stable", show_default=True, type=click.Choice(["stable", "decay"]))
 @click.option("--iterations", default=20000, show_default=True, type=click.IntRange(1))
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1))
@@ -106,11 +132,21 @@ def save(path: Path, state: dict[str, Any]) -> None:
 @click.option("--mosaic-share", default=0.25, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--seed", default=1, show_default=True)
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
-@click.option("--save-every", default=150, show_default=True, type=click.IntRange(1), help="Iterations between checkpoints.")
-@click.option("--check-every", default=600, show_default=True, type=click.IntRange(1), help="Iterations between points of the curve.")
+@click.option(
+    "--save-every", default=150, show_default=True, type=click.IntRange(1), help="Iterations between checkpoints."
+)
+@click.option(
+    "--check-every",
+    default=600,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Iterations between points of the curve.",
+)
 def main(
-    shards: Path, real: Path | None, held_out: Path | None, out: Path, resume: Path | None, stage: str, iterations: int, batch: int,
-    sizes: str, rate: float, real_share: float, mosaic_share: float, seed: int, threads: int, save_every: int, check_every: int,
+    shards: Path, real: Path | None, held_out: Path | None, out: Path, resume: Path | None, stage: str, iterations: int,
+    batch: int, sizes: str, rate: float, real_share: float, mosaic_share: float, seed: int, save_every: int,
+    threads: int,
+    check_every: int,
 ) -> None:  # fmt: skip
     """Train the detector.
 
@@ -154,8 +190,20 @@ def main(
             file.write(json.dumps(record) + "\n")
         click.echo(json.dumps(record))
 
-    note({"start": done, "seen": seen, "shards": len(known), "pictures": len(mix.rendered), "real": len(real_shards or ()),
-          "size": asdict(Size()), "parameters": parameters, "multiply_adds": multiply_adds, "stage": stage, "seed": seed})  # fmt: skip
+    note(
+        {
+            "start": done,
+            "seen": seen,
+            "shards": len(known),
+            "pictures": len(mix.rendered),
+            "real": len(real_shards or ()),
+            "size": asdict(Size()),
+            "parameters": parameters,
+            "multiply_adds": multiply_adds,
+            "stage": stage,
+            "seed": seed,
+        }
+    )
     net.train()
     source = mix.batches(batch, SIZES[sizes])
     began, sums, counted = time.process_time(), {"class": 0.0, "box": 0.0, "cells": 0.0}, 0

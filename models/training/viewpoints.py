@@ -1,6 +1,7 @@
 """The viewpoints on which a detector is judged. Those marked *measure* are never trained on and never shown.
 
-Every viewpoint takes ``find``: a function from a frame ``[H, W, 3]`` BGR to people ``[N, 6]`` (x1 y1 x2 y2 score class).
+Every viewpoint takes ``find``: a function from a frame ``[H, W, 3]`` BGR to people ``[N, 6]`` (x1 y1 x2 y2, score,
+class).
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ class Example:
 def frame(sample: Sample, size: tuple[int, int], rng: Generator, zoom: tuple[float, float] = (0.85, 1.9)) -> Example:
     """Cut, scale, turn and mirror into ``size`` (width, height).
 
-    ``zoom`` is relative to the smallest scale at which the picture fills the frame. Views from above may be turned any way.
+    ``zoom`` is relative to the smallest scale at which the picture fills the frame. Views from above may be
+    turned any way.
     """
     height, width = sample.image.shape[:2]
     out_w, out_h = size
@@ -125,7 +126,7 @@ def _noise(shape: tuple[int, ...], rng: Generator) -> F32:
 def camera_look(image: U8, rng: Generator) -> U8:
     """Light, colour, focus, noise and compression of ordinary room cameras."""
     # exposure, white balance, contrast and gamma are one table a channel
-    ramp = np.arange(256, dtype=np.float32)[:, None].repeat(3, 1)
+    ramp: NDArray[np.float64] = np.arange(256.0)[:, None].repeat(3, 1)
     mean = float(image[::16, ::16].mean())
     if rng.random() < 0.8 or mean < 40:
         ramp = ramp * (rng.uniform(*((1.0, 2.6) if mean < 55 else (0.65, 1.5))) * rng.uniform(0.88, 1.12, 3))
@@ -158,7 +159,9 @@ def camera_look(image: U8, rng: Generator) -> U8:
     elif roll < 0.32:  # fewer pixels
         f = rng.uniform(0.45, 0.85)
         back = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST]))
-        x = cv2.resize(cv2.resize(x, None, fx=f, fy=f, interpolation=cv2.INTER_AREA), (width, height), interpolation=back)
+        x = cv2.resize(
+            cv2.resize(x, None, fx=f, fy=f, interpolation=cv2.INTER_AREA), (width, height), interpolation=back
+        )
     elif roll < 0.42:  # sharpened
         x = cv2.addWeighted(x, 2.0, cv2.GaussianBlur(x, (0, 0), 1.2), -1.0, 0)
     if rng.random() < 0.4:
@@ -169,5 +172,5 @@ def camera_look(image: U8, rng: Generator) -> U8:
         x = cv2.add(x, noise * np.float32(strength), dtype=cv2.CV_8U)
     if rng.random() < 0.3:
         data = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(18, 80))])[1]
-        x = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+        x = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,9 @@ U8 = NDArray[np.uint8]
 class Mix:
     """Endless training examples, the same for the same seed and shards."""
 
-    def __init__(self, rendered: Shards, real: Shards | None, seed: int, real_share: float = 0.25, mosaic_share: float = 0.25) -> None:
+    def __init__(
+        self, rendered: Shards, real: Shards | None, seed: int, real_share: float = 0.25, mosaic_share: float = 0.25
+    ) -> None:
         if not len(rendered):
             raise ValueError("no rendered pictures: run python -m models.training.render first")
         self.rendered, self.real = rendered, real if real is not None and len(real) else None
@@ -39,7 +41,7 @@ class Mix:
             made = frame(self._sample(), size, rng)
         return Example(camera_look(made.image, rng), made.boxes, made.ignore)
 
-    def batches(self, count: int, sizes: list[tuple[int, int]], ahead: int = 3) -> Iterator[list[Example]]:
+    def batches(self, count: int, sizes: list[tuple[int, int]], ahead: int = 3) -> Generator[list[Example], None, None]:
         """Batches of ``count`` examples of one size each; the sizes alternate at random."""
         ready: queue.Queue[list[Example]] = queue.Queue(ahead)
         stop = threading.Event()

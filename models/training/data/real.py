@@ -88,7 +88,7 @@ def merge(found: F32, overlap: float = 0.55, inside: float = 0.85) -> F32:
 
 
 def pseudo_labelled(folder: Path, teacher: Teacher) -> Iterator[Sample]:
-    """Every frame of the training clips with the teacher's labels, then each clip's empty background."""
+    """Every frame of the training clips with the labels of the teacher."""
     for name in TRAIN_CLIPS:
         clip = list(frames(folder / name))
         for image in clip:

@@ -86,6 +86,7 @@ def write_shard(path: Path, samples: Iterable[Sample], quality: int = 92) -> Non
     with temporary.open("wb") as file:
         np.savez(
             file, jpeg=np.concatenate(jpeg), sizes=np.array([len(j) for j in jpeg], np.int64),
-            labels=np.concatenate(labels).astype(np.float32), picture=np.array(picture, np.int32), kinds=np.array(kinds),
+            labels=np.concatenate(labels).astype(np.float32), picture=np.array(picture, np.int32),
+            kinds=np.array(kinds),
         )  # fmt: skip
     os.replace(temporary, path)

@@ -92,7 +92,7 @@ def read_wavefront(path: Path) -> Wavefront:
         elif line.startswith("g "):
             current = groups.setdefault(line[2:].strip(), len(groups))
         elif line.startswith("f "):
-            corner = [int(token.split("/")[0]) - 1 for token in line.split()[1:]]
+            corner = [int(word.split("/")[0]) - 1 for word in line.split()[1:]]
             for k in range(1, len(corner) - 1):
                 triangles.append((corner[0], corner[k], corner[k + 1]))
                 group_of.append(current)
@@ -103,16 +103,16 @@ def read_wavefront(path: Path) -> Wavefront:
     )
 
 
-def _ranges(tokens: list[str]) -> set[int]:
+def _ranges(words: list[str]) -> set[int]:
     """Vertex numbers out of ``12 - 15 20 ...``."""
     numbers: set[int] = set()
     last: int | None = None
     to_range = False
-    for token in tokens:
-        if token == "-":
+    for word in words:
+        if word == "-":
             to_range = True
             continue
-        value = int(token)
+        value = int(word)
         if to_range and last is not None:
             numbers.update(range(last, value + 1))
         else:

@@ -310,15 +310,18 @@ def truth_of(clip: Clip, people: list[tuple[Person, ...]], cast: Cast) -> dict[s
     lines = [{"name": "door", "start": [0.0, 0.5], "end": [1.0, 0.5]}] if clip.line_z is not None else []
     return {
         "fps": clip.fps, "frames": clip.frames, "width": clip.scene.camera.width, "height": clip.scene.camera.height,
-        "seed": clip.seed, "kind": clip.kind, "visits": len(clip.walks), "max_present": max(counts), "present": runs(counts),
+        "seed": clip.seed, "kind": clip.kind, "visits": len(clip.walks),
+        "max_present": max(counts), "present": runs(counts),
         "note": "rendered: exact truth; a person counts as present with a quarter of the body in view",
         "lines": lines, "crossings": clip.crossings(cast),
-        "people": [[[p.identity, *(round(v, 1) for v in p.box), round(p.visible, 2)] for p in frame] for frame in people],
+        "people": [
+            [[p.identity, *(round(v, 1) for v in p.box), round(p.visible, 2)] for p in frame] for frame in people
+        ],
     }  # fmt: skip
 
 
 def write_clip(path: Path, clip: Clip, cast: Cast, backdrops: Backdrops, supersample: float = 1.5) -> dict[str, Any]:
-    """Render to ``path`` (.mp4, MPEG-4 or VP9 by what OpenCV has) with the truth beside it (.json); returns the truth."""
+    """Render to ``path`` (.mp4, MPEG-4) with the truth beside it (.json); returns the truth."""
     camera = clip.scene.camera
     temporary = path.with_name(f".{path.name}.part.mp4")
     video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), clip.fps, (camera.width, camera.height))

@@ -62,7 +62,9 @@ class Builder:
         rings = max(1, round(height / _PIECE))
         points = [np.array([[0, -height / 2, 0]]), *(
             np.stack([np.cos(angle) * r, np.full(sides, y), np.sin(angle) * r], 1)
-            for r, y in ((radius + (top - radius) * k / rings, -height / 2 + height * k / rings) for k in range(rings + 1))
+            for r, y in (
+                (radius + (top - radius) * k / rings, -height / 2 + height * k / rings) for k in range(rings + 1)
+            )
         ), np.array([[0, height / 2, 0]])]  # fmt: skip
         local = np.concatenate(points).astype(np.float32)
         tri = []
@@ -287,7 +289,7 @@ class Stock:
                 b.cylinder(at, 0, (0, 0.42, 0), 0.12, 0.14, which, 10, 0.07)
 
     def clutter(self, x: float, z: float, yaw: float) -> None:
-        """One thing on the floor that is nobody: plant, shelf, bin, stand, coat rack, board on wheels, boxes, bicycle-ish frames."""
+        """One thing on the floor that is nobody: plant, shelf, bin, coat rack, board, cupboard, boxes, screen, lamp."""
         rng, b, at = self.rng, self.b, (x, 0.0, z)
         kind = int(rng.integers(9))
         if kind == 0:  # plant
@@ -297,8 +299,9 @@ class Stock:
             b.cylinder(at, 0, (0, h / 2, 0), 0.02, h, self.wood, 5)
             for _ in range(int(rng.integers(10, 26))):
                 p = rng.normal(0, 1, 3) * [0.17, 0.2, 0.17] + [0, h * 0.85, 0]
-                b.box(at, float(rng.uniform(0, 6)), (float(p[0]), float(max(p[1], 0.4)), float(p[2])),
-                      (float(rng.uniform(0.04, 0.14)), 0.01, float(rng.uniform(0.15, 0.4))), leaf, float(rng.uniform(-1.2, 1.2)))  # fmt: skip
+                where = (float(p[0]), float(max(p[1], 0.4)), float(p[2]))
+                size = (float(rng.uniform(0.04, 0.14)), 0.01, float(rng.uniform(0.15, 0.4)))
+                b.box(at, float(rng.uniform(0, 6)), where, size, leaf, float(rng.uniform(-1.2, 1.2)))
         elif kind == 1:  # shelf with books
             w, h = float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.9, 2.1))
             for s in (-1, 1):
@@ -306,12 +309,12 @@ class Stock:
             for k in range(int(h / 0.38) + 1):
                 b.box(at, yaw, (0, min(k * 0.38 + 0.02, h), 0), (w, 0.03, 0.35), self.wood)
                 for _ in range(int(rng.integers(0, 7))):
-                    s = float(rng.uniform(0.15, 0.32))
+                    tall = float(rng.uniform(0.15, 0.32))
                     b.box(
                         at,
                         yaw,
-                        (float(rng.uniform(-0.4, 0.4)) * w, k * 0.38 + s / 2 + 0.03, 0),
-                        (float(rng.uniform(0.05, 0.25)), s, 0.24),
+                        (float(rng.uniform(-0.4, 0.4)) * w, k * 0.38 + tall / 2 + 0.03, 0),
+                        (float(rng.uniform(0.05, 0.25)), tall, 0.24),
                         b.material(part(bright(rng))),
                     )
         elif kind == 2:  # bin
@@ -336,10 +339,10 @@ class Stock:
         elif kind == 6:  # boxes
             y = 0.0
             for _ in range(int(rng.integers(1, 5))):
-                s = rng.uniform(0.25, 0.55, 3)
-                b.box((x, y, z), float(yaw + rng.normal(0, 0.3)), (0, float(s[1] / 2), 0), (float(s[0]), float(s[1]), float(s[2])),
-                      b.material(part((0.45, 0.32, 0.2), (0.4, 0.28, 0.17), SPECKLE, 9.0)))  # fmt: skip
-                y += float(s[1])
+                size = (float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)))
+                card = b.material(part((0.45, 0.32, 0.2), (0.4, 0.28, 0.17), SPECKLE, 9.0))
+                b.box((x, y, z), float(yaw + rng.normal(0, 0.3)), (0, size[1] / 2, 0), size, card)
+                y += size[1]
         elif kind == 7:  # screen on a stand
             b.box(at, yaw, (0, 1.35, 0), (1.1, 0.65, 0.06), self.dark)
             glow = b.material(

@@ -1,4 +1,4 @@
-"""What rooms look like and who is where in them: meeting, class room, office, corridor, lobby, door, photographed place."""
+"""What rooms look like and who is where in them: meeting, class room, office, corridor, lobby, door and more."""
 
 from __future__ import annotations
 
@@ -101,8 +101,20 @@ class Room:
             elif roll < 0.55:  # a board or screen
                 w2 = float(rng.uniform(0.8, 1.9))
                 c = length * float(rng.uniform(0.35, 0.65))
-                board = part(grey(rng, 0.8, 0.98)) if rng.random() < 0.5 else (
-                    part((0.05, 0.12, 0.08)) if rng.random() < 0.4 else part((1, 1, 1), pattern=PHOTO, photo=int(rng.integers(len(self.backdrops.photos))), emission=float(rng.uniform(0, 1.2))))  # fmt: skip
+                board = (
+                    part(grey(rng, 0.8, 0.98))
+                    if rng.random() < 0.5
+                    else (
+                        part((0.05, 0.12, 0.08))
+                        if rng.random() < 0.4
+                        else part(
+                            (1, 1, 1),
+                            pattern=PHOTO,
+                            photo=int(rng.integers(len(self.backdrops.photos))),
+                            emission=float(rng.uniform(0, 1.2)),
+                        )
+                    )
+                )
                 low = float(rng.uniform(0.85, 1.2))
                 self.decals.append((side, c - w2, low, c + w2, min(low + 1.25, h - 0.2), m(board)))
             for _ in range(int(rng.integers(0, 4))):  # pictures, notices, switches
@@ -159,8 +171,12 @@ class Room:
         for _ in range(count):
             if edge:
                 side = int(self.rng.integers(4))
-                x, z, yaw = [(0.35, self.rng.uniform(0.4, d - 0.4), math.pi / 2), (w - 0.35, self.rng.uniform(0.4, d - 0.4), -math.pi / 2),
-                             (self.rng.uniform(0.4, w - 0.4), 0.35, 0.0), (self.rng.uniform(0.4, w - 0.4), d - 0.35, math.pi)][side]  # fmt: skip
+                x, z, yaw = [
+                    (0.35, self.rng.uniform(0.4, d - 0.4), math.pi / 2),
+                    (w - 0.35, self.rng.uniform(0.4, d - 0.4), -math.pi / 2),
+                    (self.rng.uniform(0.4, w - 0.4), 0.35, 0.0),
+                    (self.rng.uniform(0.4, w - 0.4), d - 0.35, math.pi),
+                ][side]
             else:
                 x, z, yaw = self.rng.uniform(0.4, w - 0.4), self.rng.uniform(0.4, d - 0.4), self.rng.uniform(0, 6.3)
             if self.free(x, z, 0.6):
@@ -170,8 +186,19 @@ class Room:
 
     def scene(self, camera: Camera, kind: str) -> Scene:
         rng = self.rng
-        return Scene(self.size, self.builder, self.walls, self.decals, self.lights, self.ambient, camera, self.people,
-                     exposure=float(np.clip(rng.normal(0.43, 0.1), 0.15, 0.65)), contrast=float(rng.uniform(0.85, 1.6)), kind=kind)  # fmt: skip
+        return Scene(
+            self.size,
+            self.builder,
+            self.walls,
+            self.decals,
+            self.lights,
+            self.ambient,
+            camera,
+            self.people,
+            exposure=float(np.clip(rng.normal(0.43, 0.1), 0.15, 0.65)),
+            contrast=float(rng.uniform(0.85, 1.6)),
+            kind=kind,
+        )
 
     def corner_camera(self, wh: tuple[int, int], low: float = 2.0) -> Camera:
         """High in a corner or on a wall, looking at somewhere on the floor."""
@@ -453,7 +480,7 @@ def close(rng: Generator, wh: tuple[int, int], backdrops: Backdrops, cast: int) 
     """Near the camera: torsos and faces that fill much of the frame."""
     size = (float(rng.uniform(3, 8)), float(rng.uniform(2.4, 3.2)), float(rng.uniform(3.5, 9)))
     room = Room(rng, size, backdrops, cast)
-    w, h, d = size
+    w = size[0]
     y = float(rng.uniform(0.9, 1.7))
     cx = w / 2
     fov = float(rng.uniform(55, 90))

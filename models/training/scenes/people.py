@@ -231,12 +231,8 @@ def build_character(assets: Assets, rng: Generator) -> Character:
     body = assets.fitted(f"proxymeshes/{'female1605/female1605' if female else 'male1591/male1591'}.proxy")
 
     deleted = frozenset().union(*(m.deleted for m in meshes))
-    hidden = (
-        np.isin(body.refs, np.fromiter(deleted, np.int64, len(deleted))).all(1)
-        if deleted
-        else np.zeros(len(body.refs), bool)
-    )
-    skin_triangles = body.triangles[~hidden[body.triangles].any(1)]
+    hidden = np.asarray(np.isin(body.refs, np.fromiter(deleted, np.int64, len(deleted))), bool).all(axis=1)
+    skin_triangles = body.triangles[~np.asarray(hidden)[body.triangles].any(1)]
 
     floor = float(shape[assets.body_vertices, 1].min())
     top = float(shape[assets.body_vertices, 1].max())

@@ -103,8 +103,8 @@ class Backdrops:
             self.panoramas.append(np.ascontiguousarray(linear))
             tone = np.clip(linear / (1 + linear) * 1.35, 0, 1) ** (1 / 2.2)
             flat = (tone[:, :, ::-1] * 255).astype(np.uint8)
-            for k in range(8):  # eight views of each as pictures on walls and screens
-                photos.append(np.roll(flat, -k * 128, 1)[150:370, :320])
+            # eight views of each as pictures on walls and screens
+            photos.extend(np.roll(flat, -k * 128, 1)[150:370, :320] for k in range(8))
         self.photos = np.ascontiguousarray(np.stack(photos)) if photos else np.full((1, 8, 8, 3), 128, np.uint8)
 
 
@@ -154,7 +154,7 @@ def render(scene: Scene, cast: Cast, backdrops: Backdrops, supersample: float = 
     seen = np.full((camera.height, camera.width), -1, np.int32)
     rasterise(points, t_all, depth, seen)
 
-    width, ceiling, deep = scene.size
+    width, _, deep = scene.size
     shadow_cam = Camera(
         FISHEYE,
         _SHADOW_SIZE,

@@ -7,7 +7,7 @@ rotation a bone, against the rest pose of the MakeHuman rig (arms about 45 degre
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -17,6 +17,7 @@ from .assets import BONE_INDEX, BONES
 
 F32 = NDArray[np.float32]
 Vector = tuple[float, float, float]
+Limb = tuple[Vector, Vector]
 
 # Rest directions of the rig (measured on the base mesh, equal for all builds within a few degrees).
 _REST_UPPER_ARM = {"L": (0.64, -0.77, -0.01), "R": (-0.64, -0.77, -0.01)}
@@ -48,7 +49,6 @@ class Pose:
     arms: tuple[tuple[Vector, Vector], tuple[Vector, Vector]] = ((ARM_DOWN, ARM_DOWN), (ARM_DOWN, ARM_DOWN))
     legs: tuple[tuple[Vector, Vector], tuple[Vector, Vector]] = (((0.06, -1, 0), (0.03, -1, -0.05)),) * 2
     seat: float | None = None
-    fields: dict[str, float] = field(default_factory=dict)
 
 
 def _euler(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
@@ -117,6 +117,15 @@ def _jitter(rng: Generator, v: Vector, amount: float) -> Vector:
     return (v[0] + rng.normal(0, amount), v[1] + rng.normal(0, amount), v[2] + rng.normal(0, amount))
 
 
+def _limbs(rng: Generator, known: tuple[Limb, ...], pick: NDArray[np.int64], amount: float) -> tuple[Limb, Limb]:
+    """Two of the known limbs, each a little different every time."""
+    left, right = (known[int(p)] for p in pick)
+    return (
+        (_jitter(rng, left[0], amount), _jitter(rng, left[1], amount)),
+        (_jitter(rng, right[0], amount), _jitter(rng, right[1], amount)),
+    )
+
+
 _SITTING_ARMS: tuple[tuple[Vector, Vector], ...] = (
     ((0.25, -0.9, 0.45), (-0.35, -0.05, 1.0)),  # forearm on the table
     ((0.3, -0.8, 0.6), (-0.5, 0.05, 0.9)),  # typing
@@ -147,7 +156,7 @@ def sitting(rng: Generator, seat: float = 0.45) -> Pose:
     pick = rng.choice(len(_SITTING_ARMS), 2, p=_SITTING_P)
     if rng.random() < 0.5:
         pick[1] = pick[0]
-    arms = [tuple(_jitter(rng, v, 0.08) for v in _SITTING_ARMS[p]) for p in pick]
+    arms = _limbs(rng, _SITTING_ARMS, pick, 0.08)
     spread = rng.uniform(0.05, 0.35)
     drop = rng.normal(0, 0.06)
     legs = tuple(
@@ -156,15 +165,16 @@ def sitting(rng: Generator, seat: float = 0.45) -> Pose:
     )
     return Pose(
         lean=float(rng.normal(0.12, 0.2)), sway=float(rng.normal(0, 0.07)), turn=float(rng.normal(0, 0.15)),
-        head_yaw=float(rng.normal(0, 0.45)), head_pitch=float(rng.normal(0.12, 0.22)), head_roll=float(rng.normal(0, 0.08)),
-        arms=tuple(arms), legs=legs, seat=seat,
-    )  # type: ignore[arg-type]  # fmt: skip
+        head_yaw=float(rng.normal(0, 0.45)), head_pitch=float(rng.normal(0.12, 0.22)),
+        head_roll=float(rng.normal(0, 0.08)),
+        arms=arms, legs=(legs[0], legs[1]), seat=seat,
+    )  # fmt: skip
 
 
 def standing(rng: Generator) -> Pose:
     """On both feet: talking, waiting, at the phone, pointing."""
     pick = rng.choice(len(_STANDING_ARMS), 2, p=_STANDING_P)
-    arms = [tuple(_jitter(rng, v, 0.07) for v in _STANDING_ARMS[p]) for p in pick]
+    arms = _limbs(rng, _STANDING_ARMS, pick, 0.07)
     legs = tuple(
         (
             (abs(rng.normal(0.1, 0.06)), -1.0, rng.normal(0, 0.08)),
@@ -176,9 +186,10 @@ def standing(rng: Generator) -> Pose:
     return Pose(
         lean=float(rng.uniform(0.3, 1.1)) if bent else float(rng.normal(0.03, 0.07)),
         sway=float(rng.normal(0, 0.05)), turn=float(rng.normal(0, 0.15)),
-        head_yaw=float(rng.normal(0, 0.4)), head_pitch=float(rng.normal(0.1, 0.2)), head_roll=float(rng.normal(0, 0.06)),
-        arms=tuple(arms), legs=legs,
-    )  # type: ignore[arg-type]  # fmt: skip
+        head_yaw=float(rng.normal(0, 0.4)), head_pitch=float(rng.normal(0.1, 0.2)),
+        head_roll=float(rng.normal(0, 0.06)),
+        arms=arms, legs=(legs[0], legs[1]),
+    )  # fmt: skip
 
 
 def walking(phase: float, stride: float = 1.0, carry: int = 0) -> Pose:
@@ -209,6 +220,4 @@ def walking(phase: float, stride: float = 1.0, carry: int = 0) -> Pose:
 def random_walking(rng: Generator) -> Pose:
     """Somewhere in a step, with a random length of stride."""
     pose = walking(float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0.6, 1.2)), int(rng.random() < 0.25))
-    from dataclasses import replace
-
     return replace(pose, head_yaw=float(rng.normal(0, 0.3)), head_pitch=float(rng.normal(0.08, 0.2)))

@@ -1,4 +1,4 @@
-"""A visibility-buffer rasteriser on the CPU: which triangle each pixel sees, how far, and how much of whom is visible."""
+"""A visibility-buffer rasteriser on the CPU: which triangle each pixel sees, how far, and how much of whom."""
 
 from __future__ import annotations
 

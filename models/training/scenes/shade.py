@@ -30,7 +30,7 @@ def _hash(i: int, j: int, k: int) -> float:
 @nb.njit(cache=True, fastmath=True)
 def _noise(x: float, y: float, z: float) -> float:
     """Value noise in 0 to 1."""
-    i, j, k = int(math.floor(x)), int(math.floor(y)), int(math.floor(z))
+    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     u, v, w = x - i, y - j, z - k
     u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
     total = 0.0
@@ -79,7 +79,7 @@ def _material(part: F32, x: float, y: float, z: float, u: float, v: float, photo
         mix = (
             1.0
             if (fx < joint and part[9] >= 0) or fz < joint or (fy < joint and fy > 1e-4)
-            else 0.25 * _hash(int(math.floor(x * scale)), int(math.floor(y * scale)), int(math.floor(z * scale)))
+            else 0.25 * _hash(int(np.floor(x * scale)), int(np.floor(y * scale)), int(np.floor(z * scale)))
         )
     elif kind == 8:
         mix = _noise(x * scale + seed, y * scale, z * scale)
@@ -152,7 +152,7 @@ def shade(
                 lat = math.asin(min(max(dy, -1.0), 1.0))
                 fx = (lon / (2 * math.pi) + 0.5) % 1.0 * panorama.shape[1] - 0.5
                 fy = min(max((0.5 - lat / math.pi) * panorama.shape[0] - 0.5, 0.0), panorama.shape[0] - 1.001)
-                ix, iy = int(math.floor(fx)), int(fy)
+                ix, iy = int(np.floor(fx)), int(fy)
                 sx, sy = fx - ix, fy - iy
                 jx = (ix + 1) % panorama.shape[1]
                 ix = ix % panorama.shape[1]
