@@ -119,7 +119,7 @@ def _room_rows(store: Store, scope: Scope, unit: Unit, names: Sequence[str], sit
     rooms = scope.choose(site)
     for at in range(0, len(rooms), _ROOMS_AT_ONCE):
         some = rooms[at : at + _ROOMS_AT_ONCE]
-        loaded, _ = day_sums(store, scope, some, metrics.needed_measures(("open_hours", *names)), site)
+        loaded = day_sums(store, scope, some, metrics.needed_measures(("open_hours", *names)), site)
         for row, room in enumerate(some):
             cells = {name: values[row] for name, values in loaded.measures.items()}
             if unit is Unit.HOUR:

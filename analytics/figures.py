@@ -212,12 +212,17 @@ def peaks(store: Store, scope: Scope, site: Site | None = None) -> Peaks:
     return Peaks(found.p95, found.highest, day, found.quarter, found.moments)
 
 
-def day_sums(
+def day_sums(store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site) -> RollupTable:
+    """Sums by room, day and local hour; days without a roll-up hold their measuring hours alone."""
+    return day_sums_missing(store, scope, rooms, names, site)[0]
+
+
+def day_sums_missing(
     store: Store, scope: Scope, rooms: Sequence[Room], names: Sequence[str], site: Site
 ) -> tuple[RollupTable, Array]:
-    """Sums by room, day and local hour, and of each day how many rooms have no roll-up though they are open.
+    """The same, and of each day how many rooms have no roll-up though they are open.
 
-    Days without a roll-up hold their measuring hours alone. The count needs ``open_minutes`` among the names.
+    The count needs ``open_minutes`` among the names.
     """
     loaded = _load(store, scope, [room.id for room in rooms], names)
     return loaded, _missing(loaded, rooms, site)
@@ -249,7 +254,7 @@ def _pieces(
         yield found
         return
     for at in range(0, max(len(rooms), 1), _ROOMS_AT_ONCE):
-        loaded, missing = day_sums(store, scope, rooms[at : at + _ROOMS_AT_ONCE], names, site)
+        loaded, missing = day_sums_missing(store, scope, rooms[at : at + _ROOMS_AT_ONCE], names, site)
         yield loaded, int(missing.sum())
 
 

@@ -67,7 +67,7 @@ def _rows(store: Store, scope: Scope, k: int, site: Site) -> Iterator[Row]:
     days: tuple[date, ...] = ()
     for name in names:  # one class at a time: memory for its rooms alone
         chosen = [site.rooms[room_id] for room_id in classes[name]]
-        loaded, _ = day_sums(store, scope, chosen, _MEASURES, site)
+        loaded = day_sums(store, scope, chosen, _MEASURES, site)
         days = loaded.days
         totals[name] = {measure: values.sum(axis=0) for measure, values in loaded.measures.items()}
         rooms[name] = (loaded.measures["open_minutes"] > 0).sum(axis=0).astype(np.float64)

@@ -18,7 +18,7 @@ import numpy as np
 from analytics.assemble import RulesOf, Site, default_rules, load_room, local_days_of
 from analytics.domain.metrics import DEFINITION, MEASURES
 from analytics.domain.model import DayRollup, StaleDay, StaleKind
-from analytics.figures import BUILDING_MISSING, BUILDING_ROOMS, Scope, building_key, day_sums
+from analytics.figures import BUILDING_MISSING, BUILDING_ROOMS, Scope, building_key, day_sums_missing
 from analytics.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def roll_up_building(store: Store, site: Site, building_id: str, month: date) ->
     rooms = scope.choose(site)
     if not rooms:
         return []
-    loaded, missing = day_sums(store, scope, rooms, MEASURES, site)
+    loaded, missing = day_sums_missing(store, scope, rooms, MEASURES, site)
     total = {name: values.sum(axis=0) for name, values in loaded.measures.items()}
     return [
         DayRollup(
