@@ -144,8 +144,16 @@ class Tunnel:
         """
         if not link_exists(self._run, self.interface):
             return TunnelStatus(self.interface, up=False)
-        text = self._run(["wg", "show", self.interface, "dump"])
-        backend = "userspace" if socket_answers(control_socket(self.interface)) else "kernel"
+        path = control_socket(self.interface)
+        try:
+            text = self._run(["wg", "show", self.interface, "dump"])
+        except ProgramError:
+            # A wireguard-go that was killed takes its interface along a moment later, and leaves a dead socket.
+            dying = path.exists() and not socket_answers(path)
+            if dying or not link_exists(self._run, self.interface):
+                return TunnelStatus(self.interface, up=False)
+            raise
+        backend = "userspace" if socket_answers(path) else "kernel"
         try:
             return parse_dump(self.interface, text, backend)
         except ValueError as error:

@@ -278,6 +278,22 @@ def test_a_tunnel_that_vanished_comes_back() -> None:
     assert "wg7" in machine.links
 
 
+def test_an_interface_that_dies_while_it_is_asked_is_down_and_not_an_error() -> None:
+    machine = Machine()
+    ours = tunnel(machine)
+    ours.up()
+    machine.fail["wg show wg7 dump"] = "Unable to access interface: Protocol not supported"
+    with pytest.raises(TunnelError, match="Protocol not supported"):
+        ours.status()  # it is there and cannot be read: that must be said
+
+    def dying(argv: Sequence[str], *, stdin: str | None = None) -> str:
+        if list(argv[:2]) == ["wg", "show"]:
+            machine.links.discard("wg7")
+        return machine(argv, stdin=stdin)
+
+    assert not Tunnel("wg7", config(), run=dying, backends=[]).status().up
+
+
 # -- leaving by one interface
 
 

@@ -422,7 +422,7 @@ def test_leaves_by_the_named_interface_or_not_at_all(lab: Lab) -> None:
                 os.kill(int(pid), signal.SIGKILL)
             wait_for(lambda: not sensor.status().up, 5)
             assert sensor.health().state is TunnelState.DOWN
-            sensor.tick()
+            wait_for(lambda: mended(sensor), 5)
             wait_for(lambda: sensor.health().state is TunnelState.OK, 20)
     finally:
         sensor.down()
