@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 import click
@@ -67,7 +68,7 @@ class LazyGroup(click.Group):
         target, _, hint = entry
         module_name, attribute = target.split(":")
         try:
-            command = getattr(importlib.import_module(module_name), attribute)
+            command = getattr(_load(module_name), attribute)
         except ModuleNotFoundError as error:
             missing = error.name or str(error)
             if missing.split(".")[0] in {"counter", "models", "uplink", "analytics", "timetable_adapters"}:
@@ -85,6 +86,15 @@ class LazyGroup(click.Group):
             rows.append((name, entry["help"] if isinstance(entry, dict) else entry[1]))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _load(module_name: str) -> ModuleType:
+    """Import a module of ours; `models` by location, because a user's folder may hold a package of that name."""
+    package, _, rest = module_name.partition(".")
+    if package == "models":
+        module: ModuleType = importlib.import_module("counter._models").load(rest)
+        return module
+    return importlib.import_module(module_name)
 
 
 @click.group(
