@@ -1,110 +1,29 @@
-"""``make demo``: count people in a real video and leave counts, an annotated preview and a summary in ``.demo/``.
+"""``make demo``: count people in a real video, then show the whole product with the portal.
+
+First counts, an annotated preview and a summary are left in ``.demo/``; then ``headroom demo`` plays the same clip
+through an enrolled sensor into a service with a simulated term. Where nobody sits at the terminal it opens every page
+once and ends.
 
 The clip comes from the folder that HEADROOM_DATA names, else from its public address with a pinned sha256
-(``counter/clips.toml``), else the project's own rendered clip serves, and the demo says so.
+(``analytics/demo/clips.toml``), else the project's own rendered clip serves, and the demo says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import requests
 from rich.console import Console
 
+from analytics.demo.footage import Clip, ClipError, download, find_clip, read_clips
+
+__all__ = ["Clip", "ClipError", "choose", "download", "find_clip", "main", "read_clips", "rendered_clip"]
+
 ROOT = Path(__file__).resolve().parent.parent
-CLIPS = ROOT / "counter" / "clips.toml"
 RENDERED = ROOT / "tests" / "clips"
-_TIMEOUT = (10, 30)
-
-
-class ClipError(Exception):
-    """A clip cannot be had; the message says why."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One entry of ``clips.toml``."""
-
-    name: str
-    file: str
-    url: str
-    bytes: int
-    sha256: str
-    licence: str
-    attribution: str
-    truth: str
-    scene: str = ""
-    lines: tuple[str, ...] = ()
-
-
-def read_clips(path: Path = CLIPS) -> dict[str, Clip]:
-    """The clips that the demo knows, by name."""
-    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["clips"]
-    return {entry["name"]: Clip(**entry) for entry in entries}
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_clip(clip: Clip, folder: Path, data: str | None) -> Path:
-    """The clip from the data folder, from an earlier download, or from its public address.
-
-    Args:
-        folder: where downloads are kept.
-        data: value of HEADROOM_DATA.
-
-    Raises:
-        ClipError: it is in none of these places.
-    """
-    if data:
-        local = Path(data) / "footage" / clip.file
-        if local.is_file() and sha256_of(local) == clip.sha256:
-            return local
-    kept = folder / clip.file
-    if kept.is_file() and sha256_of(kept) == clip.sha256:
-        return kept
-    return download(clip, kept)
-
-
-def download(clip: Clip, target: Path) -> Path:
-    """Fetch a clip; nothing but exactly the named file is ever kept.
-
-    Raises:
-        ClipError: no answer, a refusal, or another file than the one named.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    digest, size = hashlib.sha256(), 0
-    try:
-        with requests.get(clip.url, stream=True, timeout=_TIMEOUT) as answer, part.open("wb") as file:
-            if answer.status_code != 200:
-                raise ClipError(f"{clip.url} answered {answer.status_code} {answer.reason}")
-            for chunk in answer.iter_content(1 << 16):
-                size += len(chunk)
-                if size > clip.bytes:
-                    raise ClipError(f"{clip.url} is longer than the {clip.bytes} bytes it should have")
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != clip.sha256:
-            raise ClipError(f"{clip.url} is not the clip it should be: {size} bytes, sha256 {digest.hexdigest()}")
-        part.replace(target)
-    except requests.RequestException as error:
-        raise ClipError(f"{clip.url} could not be fetched ({type(error).__name__})") from error
-    except OSError as error:
-        raise ClipError(f"{target} could not be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 def rendered_clip(folder: Path = RENDERED) -> Clip | None:
@@ -162,14 +81,27 @@ def ready_model(console: Console) -> None:
 
 def count_clip(clip: Clip, path: Path, folder: Path) -> int:
     """Run ``headroom count`` as a user would; returns its exit code."""
-    import headroom
-
     args = ["count", str(path), "--out", str(folder / "counts.csv"), "--preview", str(folder / "preview.mp4")]
     args += ["--preview", str(folder / "preview.png"), "--sensor-id", "demo", "--interval", "10"]
-    if clip.scene:
-        args += ["--scene", str(ROOT / clip.scene)]
-    for line in clip.lines:
-        args += ["--line", line]
+    return run([*args, *what_to_count(clip)])
+
+
+def what_to_count(clip: Clip) -> list[str]:
+    """The clip's scene or lines, as options."""
+    scene = ["--scene", clip.scene] if clip.scene else []
+    return [*scene, *(part for line in clip.lines for part in ("--line", line))]
+
+
+def show_portal(clip: Clip, path: Path, folder: Path, *, once: bool) -> int:
+    """Run ``headroom demo`` with the clip; returns its exit code."""
+    args = ["demo", "--folder", str(folder), "--video", str(path), *what_to_count(clip)]
+    return run([*args, "--once"] if once else args)
+
+
+def run(args: list[str]) -> int:
+    """Run the program in this process; returns its exit code."""
+    import headroom
+
     try:
         headroom.cli(args, prog_name="headroom")
     except SystemExit as end:
@@ -180,7 +112,9 @@ def count_clip(clip: Clip, path: Path, folder: Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where the results go")
-    folder: Path = parser.parse_args(argv).folder
+    parser.add_argument("--once", action="store_true", help="open every page once and end; so without a terminal")
+    given = parser.parse_args(argv)
+    folder: Path = given.folder
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("HEADROOM_CACHE", str((folder / "cache").resolve()))
@@ -207,8 +141,9 @@ def main(argv: list[str] | None = None) -> int:
     console.print(f"  {folder / 'preview.png'}   nine moments of it on one picture", highlight=False, soft_wrap=True)
     if clip.truth:
         console.print(f"Counted by hand or known from rendering: {clip.truth}.", highlight=False, soft_wrap=True)
-    console.print("Then try your own: headroom scene VIDEO, and headroom count VIDEO --scene scene.toml")
-    return 0
+    console.print("Then try your own: headroom scene VIDEO, and headroom count VIDEO --scene scene.toml\n")
+    console.rule("The whole: sensor, service, portal")
+    return show_portal(clip, path, folder, once=given.once or not (sys.stdin.isatty() and sys.stdout.isatty()))
 
 
 if __name__ == "__main__":
