@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from .data.real import TRAIN_CLIPS, Teacher, pseudo_labelled
+from .data.paste import cutouts, pasted
+from .data.real import TRAIN_CLIPS, Teacher, empty_views, pseudo_labelled
 from .data.shards import Shards, write_shard
+from .scenes.picture import Backdrops
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,8 +24,10 @@ from .data.shards import Shards, write_shard
 @click.option(
     "--teacher", default="rtmdet_nano_person_320.onnx", show_default=True, help="File in teachers/ (Apache-2.0)."
 )
-def main(data: Path, out: Path, teacher: str) -> None:
-    """Label the CC BY clips that may be trained on.
+@click.option("--empty", default=350, show_default=True, type=click.IntRange(1), help="Views without people.")
+@click.option("--seed", default=1, show_default=True, help="Of those views.")
+def main(data: Path, out: Path, teacher: str, empty: int, seed: int) -> None:
+    """Label the CC BY clips that may be trained on, and cut views without people out of the CC0 panoramas.
 
     \b
     Example: python -m models.training.label --out runs/real
@@ -32,6 +36,12 @@ def main(data: Path, out: Path, teacher: str) -> None:
     path = out / "real.npz"
     write_shard(path, pseudo_labelled(data / "footage", Teacher(data / "teachers" / teacher)), quality=95)
     click.echo(f"{path}: {len(Shards([path]))} frames of {len(TRAIN_CLIPS)} clips")
+    write_shard(out / "empty.npz", empty_views(Backdrops(data / "backgrounds").panoramas, empty, seed))
+    click.echo(f"{out / 'empty.npz'}: {empty} views without people")
+    views = Shards([out / "empty.npz"])
+    rooms = [views[k].image for k in range(len(views))]
+    write_shard(out / "pasted.npz", pasted(cutouts(Shards([path]), step=2), rooms, 2 * empty, seed), quality=95)
+    click.echo(f"{out / 'pasted.npz'}: {2 * empty} pictures with real people in other rooms")
 
 
 if __name__ == "__main__":

@@ -100,3 +100,28 @@ def pseudo_labelled(folder: Path, teacher: Teacher) -> Iterator[Sample]:
             labels[:, 9] = np.where(found[:, 4] >= ACCEPT, 1.0, 0.05)
             labels[:, 10] = 1.0
             yield Sample(image, labels, f"real-{Path(name).stem}")
+
+
+def empty_views(panoramas: list[F32], count: int, seed: int, size: tuple[int, int] = (512, 320)) -> Iterator[Sample]:
+    """Views into the photographed interiors (linear RGB panoramas) in which nobody is: real rooms to say no to."""
+    rng = np.random.default_rng([seed, 41])
+    width, height = size
+    u, v = np.meshgrid(np.arange(width) - width / 2 + 0.5, np.arange(height) - height / 2 + 0.5)
+    for k in range(count):
+        source = panoramas[k % len(panoramas)]
+        focal = width / 2 / np.tan(np.radians(rng.uniform(38, 105)) / 2)
+        yaw, pitch, roll = rng.uniform(0, 2 * np.pi), rng.normal(0.08, 0.3), rng.normal(0, 0.06)
+        x, y = np.cos(roll) * u - np.sin(roll) * v, np.sin(roll) * u + np.cos(roll) * v
+        forward, down = focal * np.cos(pitch) - y * np.sin(pitch), focal * np.sin(pitch) + y * np.cos(pitch)
+        longitude, latitude = np.arctan2(x, forward) + yaw, np.arctan2(-down, np.hypot(x, forward))
+        column = (longitude / (2 * np.pi) + 0.5) % 1.0 * source.shape[1]
+        row = (0.5 - latitude / np.pi) * source.shape[0]
+        view = cv2.remap(
+            source, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        view = np.clip(view, 0, None) * (rng.uniform(0.25, 0.9) / max(float(np.quantile(view, 0.8)), 1e-3))
+        tone = np.clip(view * (1 + 0.12 * view) / (1 + 0.75 * view) * 1.2, 0, 1) ** (rng.uniform(0.85, 1.4) / 2.2)
+        image = np.ascontiguousarray((tone[:, :, ::-1] * 255 + 0.5).astype(np.uint8))
+        if rng.random() < 0.5:
+            image = np.ascontiguousarray(image[:, ::-1])
+        yield Sample(image, np.zeros((0, len(COLUMNS)), np.float32), "empty")
