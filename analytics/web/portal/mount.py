@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from analytics.web.portal.core import HERE, Portal
+from analytics.web.portal.pages.figures import add_figure_pages
 from analytics.web.portal.pages.login import add_login_pages
 from analytics.web.portal.pages.users import add_user_pages
 from analytics.web.portal.security import SecurityHeaders
@@ -23,6 +24,7 @@ def all_pages() -> Pages:
     pages = Pages()
     add_login_pages(pages)
     add_user_pages(pages)
+    add_figure_pages(pages)
 
     @pages.get("/static/plotly.min.js", PUBLIC)
     def plotly(request: Request) -> Response:
