@@ -8,6 +8,7 @@ result = counter.update(frame, t)
 
 from __future__ import annotations
 
+from counter import _telemetry as _telemetry
 from counter.detector import Detector, DetectorError
 from counter.lines import Anchor, Line, LineCounter
 from counter.pipeline import PeopleCounter

@@ -3,3 +3,10 @@
 Inside this package imports are relative: it is loaded under another name where a user's own ``models`` package
 stands in the way (docs/architecture.md).
 """
+
+from __future__ import annotations
+
+import os
+
+# Official builds of ONNX Runtime report to their maker from their import on, unless this is set before it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from counter._telemetry import VARIABLE as NO_TELEMETRY
 from counter.privacy.report import LockReport
 from counter.types import Frame
 
@@ -57,3 +58,10 @@ def debug_report() -> LockReport:
     if found:
         return LockReport("debug switches", False, f"set in the environment: {', '.join(found)}; take them away")
     return LockReport("debug switches", True, "the sensor has no switch that saves a frame, and no library's is set")
+
+
+def telemetry_report() -> LockReport:
+    """Whether ONNX Runtime was told to report nothing before it was loaded."""
+    if os.environ.get(NO_TELEMETRY, "") not in ("1", "true"):
+        return LockReport("telemetry", False, f"{NO_TELEMETRY} is not 1: ONNX Runtime may report to its maker")
+    return LockReport("telemetry", True, "ONNX Runtime's reports to its maker are off, and nothing else has any")

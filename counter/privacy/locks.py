@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from counter.privacy import _kernel, landlock, memory, seccomp
-from counter.privacy.frames import debug_report, frames_report
+from counter.privacy.frames import debug_report, frames_report, telemetry_report
 from counter.privacy.landlock import Confinement
 from counter.privacy.report import LockReport
 
@@ -77,6 +77,7 @@ def inspect() -> list[LockReport]:
         _calls_report(),
         frames_report(),
         debug_report(),
+        telemetry_report(),
     ]
 
 
