@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from models.training.data.augment import camera_look, frame, mosaic
 from models.training.data.mix import Mix
-from models.training.data.real import merge
+from models.training.data.paste import cut_out, pasted
+from models.training.data.real import empty_views, merge
 from models.training.data.shards import COLUMNS, Sample, Shards, write_shard
 from models.training.matching import Matcher, letterbox, nms
 from models.training.viewpoints import Rate, alarm_threshold, best_f1, expected
@@ -174,3 +175,53 @@ def test_wilson_intervals() -> None:
 def test_truth_outside_all_runs_is_zero() -> None:
     truth = {"present": [[2, 4, 3]]}
     assert [expected(truth, k) for k in (1, 2, 4, 5)] == [0, 3, 3, 0]
+
+
+# --- real people in other rooms -------------------------------------------------------------------------------------
+
+
+def _figure() -> tuple[np.ndarray, np.ndarray]:
+    """A red figure (head and body) before a bluish wall, and the box around it."""
+    rng = np.random.default_rng(1)
+    image = np.full((270, 480, 3), (170, 140, 120), np.uint8)
+    cv2.circle(image, (240, 70), 18, (40, 40, 190), -1)
+    cv2.ellipse(image, (240, 160), (34, 80), 0, 0, 360, (40, 40, 190), -1)
+    noisy = image + rng.normal(0, 4, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8), np.array([204, 50, 276, 242], np.float32)
+
+
+def test_a_person_is_cut_out_along_the_outline() -> None:
+    image, box = _figure()
+    cut = cut_out(image, box)
+    assert cut is not None
+    inside = cut.colour[cut.alpha > 0.9]
+    assert np.abs(inside.mean(0) - [40, 40, 190]).max() < 12
+    assert 0.4 < cut.alpha.mean() < 0.95
+    assert cut_out(image, np.array([0, 0, 10, 10], np.float32)) is None
+
+
+def test_pasted_people_are_labelled_where_they_are() -> None:
+    image, box = _figure()
+    cut = cut_out(image, box)
+    assert cut is not None
+    room = np.full((320, 512, 3), 128, np.uint8)
+    made = list(pasted([cut], [room], 12, 3))
+    again = list(pasted([cut], [room], 12, 3))
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(made, again, strict=True))
+    assert sum(len(m.labels) for m in made) > 8
+    for sample in made:
+        for x0, y0, x1, y1 in sample.boxes:
+            assert 0 <= x0 < x1 <= 512
+            assert 0 <= y0 < y1 <= 320
+            assert np.abs(sample.image[int(y0) : int(y1), int(x0) : int(x1)].astype(int) - 128).max() > 20
+
+
+def test_views_into_a_panorama_hold_nobody_and_repeat() -> None:
+    rng = np.random.default_rng(2)
+    panorama = cv2.resize(rng.uniform(0.05, 0.6, (8, 16, 3)).astype(np.float32), (256, 128))
+    first, second = (list(empty_views([panorama], 4, 9, (160, 96))) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert a.image.shape == (96, 160, 3)
+        assert len(a.labels) == 0
+        assert np.array_equal(a.image, b.image)
+    assert not np.array_equal(first[0].image, first[1].image)

@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from models.errors import ModelError
 from models.optimise import session
+from models.registry import registry, resolve
 from models.training import export
 
 WEIGHTS = Path(export.__file__).parents[1] / "weights"
@@ -168,3 +170,17 @@ def test_int8_scores_have_not_collapsed(mode: str) -> None:
             differences.append(abs(float(box[4]) - (float(near[:, 4].max()) if len(near) else 0.0)))
     assert people > 5
     assert np.median(differences) < 0.1
+
+
+def test_the_fallback_counts_where_the_default_was_never_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("HEADROOM_DATA", raising=False)
+    if registry().entry(registry().defaults["door"]).ships:
+        pytest.skip("the default ships: there is nothing to fall back from")
+    found = resolve(None, "door")
+    assert found.name == registry().fallback
+    assert "headroom models pull" in caplog.text
+    with pytest.raises(ModelError, match="headroom models pull"):
+        resolve(registry().defaults["door"], "door")
