@@ -2,7 +2,7 @@
 
 from counter.sources.base import FrameSource, SourceError, TimedFrame, public_name
 from counter.sources.live import Capture, LiveSettings, LiveSource
-from counter.sources.opening import Paced, open_source
+from counter.sources.opening import Paced, live_capture, open_source
 from counter.sources.recorded import ArraySource, ImageFolder, VideoFile
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SourceError",
     "TimedFrame",
     "VideoFile",
+    "live_capture",
     "open_source",
     "public_name",
 ]

@@ -47,13 +47,37 @@ def open_source(
         raise SourceError("--fps", fps, "must be above 0")
     if not spec.strip():
         raise SourceError(field, spec, "name a video, a folder, a camera number or an address")
+    live = live_capture(spec, size=size, fps=fps, field=field)
+    if live is not None:
+        opener, name = live
+        if (device := _device(spec)) and not device.exists():
+            raise SourceError(field, spec, f"there is no camera {device} on this machine")
+        return LiveSource(opener, name=name, fps=fps, settings=settings, on_change=on_change)
+    if "://" in spec and not spec.startswith("file://"):
+        return VideoFile(spec, field=field, strict=strict)
+    path = Path(spec.removeprefix("file://"))
+    if path.is_dir():
+        return ImageFolder(path, fps=fps, field=field)
+    return VideoFile(path, field=field, strict=strict)
+
+
+def live_capture(
+    spec: str, *, size: tuple[int, int] | None = None, fps: float | None = None, field: str = "SOURCE"
+) -> tuple[Callable[[], Capture], str] | None:
+    """How to open a camera or stream, and its name for people; None for recordings. Nothing is opened here.
+
+    For those who must live with a camera that is not there yet: the returned function raises while it is not.
+
+    Raises:
+        SourceError: no such camera or stream can ever be opened (an unknown scheme, no GStreamer).
+    """
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", spec)
     if scheme and scheme[1] != "file":
         if scheme[1] not in _STREAMS:
             raise SourceError(field, public_name(spec), f"{scheme[1]}:// is not one of {', '.join(sorted(_STREAMS))}")
         if Path(urlsplit(spec).path).suffix.lower() in VIDEO_SUFFIXES and scheme[1] in {"http", "https"}:
-            return VideoFile(spec, field=field, strict=strict)
-        return _live(lambda: CvCapture.stream(spec), public_name(spec), fps, settings, on_change)
+            return None
+        return lambda: CvCapture.stream(spec), public_name(spec)
     if " ! " in spec:
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
@@ -61,27 +85,20 @@ def open_source(
                 spec,
                 "this build of OpenCV has no GStreamer; use an OpenCV that has it, or rtsp:// or /dev/video",
             )
-        return _live(lambda: CvCapture.pipeline(spec), "GStreamer pipeline", fps, settings, on_change)
-    path = Path(spec.removeprefix("file://"))
+        return lambda: CvCapture.pipeline(spec), "GStreamer pipeline"
+    device = _device(spec)
+    if device is not None:
+        number = int(device.name.removeprefix("video"))
+        return lambda: CvCapture.camera(number, size, fps), f"camera {number}"
+    return None
+
+
+def _device(spec: str) -> Path | None:
+    """The device that ``0`` or ``/dev/video0`` names; a number that is also a file or folder here names that."""
     camera = re.fullmatch(r"(?:/dev/video)?(\d{1,3})", spec)
-    if camera and (spec.startswith("/dev/") or not path.exists()):
-        number = int(camera[1])
-        if not Path(f"/dev/video{number}").exists():
-            raise SourceError(field, spec, f"there is no camera /dev/video{number} on this machine")
-        return _live(lambda: CvCapture.camera(number, size, fps), f"camera {number}", fps, settings, on_change)
-    if path.is_dir():
-        return ImageFolder(path, fps=fps, field=field)
-    return VideoFile(path, field=field, strict=strict)
-
-
-def _live(
-    opener: Callable[[], Capture],
-    name: str,
-    fps: float | None,
-    settings: LiveSettings | None,
-    on_change: Callable[[bool], None] | None,
-) -> LiveSource:
-    return LiveSource(opener, name=name, fps=fps, settings=settings, on_change=on_change)
+    if camera is None or not (spec.startswith("/dev/") or not Path(spec).exists()):
+        return None
+    return Path(f"/dev/video{int(camera[1])}")
 
 
 class CvCapture:
@@ -105,6 +122,8 @@ class CvCapture:
 
     @classmethod
     def camera(cls, number: int, size: tuple[int, int] | None, fps: float | None) -> CvCapture:
+        if not Path(f"/dev/video{number}").exists():
+            raise SourceError("SOURCE", f"camera {number}", f"/dev/video{number} is not there; is it plugged in?")
         capture = cv2.VideoCapture(number, cv2.CAP_V4L2)
         if size is not None:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])

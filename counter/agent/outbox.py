@@ -1,0 +1,152 @@
+"""What waits for the service, and the one thread that sends it: a spool and a sender for each sensor of the board."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from counter.agent.clock import AgentClock
+from counter.agent.settings import CameraSettings
+from uplink.identity import Identity, IdentityError, load_sensor_key, save_sensor_key
+from uplink.messages import CountRecord
+from uplink.sender import Result, Sender, Step
+from uplink.spool import SPOOL_FOLDER, Spool
+from uplink.transport import RequestsTransport, Transport
+
+log = logging.getLogger(__name__)
+
+MakeTransport = Callable[[], Transport]
+
+_IDLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A sensor's identity and the folder that holds it, its key and its spool."""
+
+    folder: Path
+    identity: Identity
+
+
+def find_enrolment(camera: CameraSettings, state: Path) -> Enrolment:
+    """The identity of a camera's sensor: in the state folder, or in its subfolder of the sensor's name.
+
+    Raises:
+        IdentityError: not enrolled, or enrolled under another name.
+    """
+    own = state / camera.sensor_id if camera.sensor_id is not None else state
+    folder = own if (own / "identity.toml").exists() else state
+    try:
+        identity = Identity.load(folder)
+    except IdentityError as error:
+        if camera.sensor_id is None or "not enrolled" not in str(error):
+            raise
+        raise IdentityError(
+            f"sensor {camera.sensor_id} is not enrolled; run: headroom sensor enrol --state {own}"
+        ) from None
+    if camera.sensor_id is not None and identity.sensor_id != camera.sensor_id:
+        raise IdentityError(
+            f"{folder} is enrolled as {identity.sensor_id}, the settings say {camera.sensor_id}; correct sensor_id, "
+            f"or enrol it beside: headroom sensor enrol --state {state / camera.sensor_id}"
+        )
+    return Enrolment(folder, identity)
+
+
+class Outbox:
+    """One sensor's spool and sender.
+
+    Raises:
+        IdentityError: the key is missing or open to others.
+        SpoolBusyError, SpoolError: see `uplink.spool.Spool`.
+    """
+
+    def __init__(self, enrolment: Enrolment, clock: AgentClock, transport: Transport) -> None:
+        folder, identity = enrolment.folder, enrolment.identity
+        key = load_sensor_key(folder, identity.sensor_id)
+        self.sensor_id = identity.sensor_id
+        self._clock = clock
+        self._transport = transport
+        self.spool = Spool(folder / SPOOL_FOLDER, identity.sensor_id, identity.seal_public_key)
+        self.sender = Sender(
+            self.spool,
+            identity.service_url,
+            key,
+            transport,
+            clock=clock,
+            on_new_key=lambda new: save_sensor_key(folder, new),
+        )
+        self.due = 0.0
+
+    def put(self, record: CountRecord) -> None:
+        """Keep a record: durable when this returns, or in RAM while the disk refuses."""
+        self.spool.append([record])
+
+    def step(self) -> Step:
+        """Send once, and note when to send again."""
+        step = self.sender.step()
+        wait = step.wait or (_IDLE_SECONDS if step.result is Result.IDLE else 0.0)
+        self.due = self._clock.monotonic() + wait
+        return step
+
+    def close(self) -> None:
+        """Write down what waits, and let go of the folder."""
+        self.spool.close()
+        close = getattr(self._transport, "close", None)
+        if close is not None:
+            close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain data for the status."""
+        spool, sender = self.spool.status(), self.sender.status
+        last = sender.last_success
+        return {
+            "waiting": spool.waiting,
+            "in_ram": spool.in_ram,
+            "bytes_on_disk": spool.bytes_on_disk,
+            "disk_error": spool.disk_error,
+            "lost": spool.counters.lost,
+            "totals": asdict(spool.counters),
+            "last_success_seconds_ago": None if last is None else round(self._clock.monotonic() - last, 1),
+            "last_error": sender.last_error,
+            "put_aside": sender.put_aside,
+            "clock_skew_seconds": sender.clock_skew,
+        }
+
+
+class Courier(threading.Thread):
+    """Sends for all outboxes in turns. A link that is down delays nobody but the mail."""
+
+    def __init__(self, outboxes: Sequence[Outbox], clock: AgentClock, stop: threading.Event) -> None:
+        super().__init__(name="sender", daemon=True)
+        self._outboxes = outboxes
+        self._clock = clock
+        self._stop_sending = stop
+
+    def run(self) -> None:
+        """Send until told to stop; then once more what has come since."""
+        while not self._stop_sending.is_set():
+            now = self._clock.monotonic()
+            for outbox in self._outboxes:
+                if outbox.due <= now and not self._stop_sending.is_set():
+                    self._step(outbox)
+            soonest = min((outbox.due for outbox in self._outboxes), default=now + _IDLE_SECONDS)
+            self._clock.wait(self._stop_sending, min(max(soonest - self._clock.monotonic(), 0.0), _IDLE_SECONDS))
+        for outbox in self._outboxes:
+            if not outbox.sender.status.last_error:
+                self._step(outbox)
+
+    def _step(self, outbox: Outbox) -> None:
+        try:
+            outbox.step()
+        except Exception:  # a bug must not end the sending of all others
+            log.exception("%s: sending failed", outbox.sensor_id)
+            outbox.due = self._clock.monotonic() + 60.0
+
+
+def default_transport() -> Transport:
+    """HTTP as `uplink.transport` does it."""
+    return RequestsTransport()
