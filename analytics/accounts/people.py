@@ -9,8 +9,7 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,37 +25,27 @@ from analytics.accounts.errors import (
     SecondFactorNeededError,
     TooManyAttemptsError,
 )
+from analytics.accounts.links import DEAD_LINK, Handout, Links
 from analytics.accounts.model import (
     Invitation,
     Session,
     User,
-    membership_of,
     membership_value,
     time_text,
     user_of,
     user_value,
 )
 from analytics.accounts.rights import Membership, Right, Role
-from analytics.accounts.secrets import code_digest, digest, hash_password, new_code, new_secret, same, verify_password
+from analytics.accounts.secrets import code_digest, digest, hash_password, same, verify_password
+from analytics.accounts.sessions import Sessions
 from analytics.accounts.throttle import Throttle
 from analytics.store.errors import AlreadyExistsError, StaleWriteError
-from analytics.store.kept import INSTALLATION, Kept, SealedKeep
+from analytics.store.kept import INSTALLATION, SealedKeep
 from analytics.store.sealing import derive_key
 
-IDLE = timedelta(hours=2)
-LONGEST = timedelta(hours=12)
 INVITATION_LIFE = timedelta(days=7)
 RESET_LIFE = timedelta(hours=1)
 _TOTP_STEP = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Handout:
-    """What is handed out once: the link's secret and, where wanted, the code that travels by another way."""
-
-    secret: str
-    code: str | None
-    expires_at: datetime
 
 
 class People:
@@ -83,6 +72,8 @@ class People:
         self._audit = audit
         self._index_key = derive_key(master, "mail address index v1")
         self._clock = clock
+        self._links = Links(keep, clock)
+        self._sessions = Sessions(keep, clock)
         self._by_account = by_account or Throttle(5, 10)
         self._by_address = by_address or Throttle(30, 60)
 
@@ -113,9 +104,9 @@ class People:
         """The link that creates the first account, a controller of ``org_id``. An older one stops working."""
         if not self.nobody_yet():
             raise ForbiddenError("there is an account already; ask for an invitation")
-        for kept in self._keep.every("invitation", INSTALLATION):
-            self._keep.remove("invitation", INSTALLATION, kept.id)
-        return self._hand_out(Membership(org_id, Role.CONTROLLER), INVITATION_LIFE, invited_by="first start")
+        for older in self._links.open():
+            self._links.use_up(older)
+        return self._links.hand_out(Membership(org_id, Role.CONTROLLER), INVITATION_LIFE, invited_by="first start")
 
     def invite(self, actor: User, email: str, membership: Membership, *, with_code: bool = False) -> Handout:
         """Invite a person. Nobody can give a right that they do not hold themselves.
@@ -124,7 +115,9 @@ class People:
             ForbiddenError: the actor may not.
         """
         self._may_give(actor, membership)
-        handout = self._hand_out(membership, INVITATION_LIFE, email=email, invited_by=actor.id, with_code=with_code)
+        handout = self._links.hand_out(
+            membership, INVITATION_LIFE, email=email, invited_by=actor.id, with_code=with_code
+        )
         detail = {"role": membership.role.value, "buildings": sorted(membership.buildings), "code": with_code}
         self._record(membership.org_id, actor.id, "user.invite", detail)
         return handout
@@ -133,28 +126,22 @@ class People:
         """A link with which a person of the actor's organisation sets a new password."""
         user = self._member(actor, user_id, org_id)
         self._record(org_id, actor.id, "user.reset-link", {"user": user.id})
-        return self._hand_out(None, RESET_LIFE, email=user.email, user_id=user.id, with_code=with_code)
+        return self._links.hand_out(None, RESET_LIFE, email=user.email, user_id=user.id, with_code=with_code)
 
     def invitations(self, org_id: str) -> list[Invitation]:
         """Open invitations of an organisation."""
-        found = (_invitation(kept) for kept in self._keep.every("invitation", INSTALLATION))
-        now = self._clock()
-        return [i for i in found if i.membership and i.membership.org_id == org_id and i.expires_at > now]
+        return [i for i in self._links.open() if i.membership and i.membership.org_id == org_id]
 
     def withdraw(self, actor: User, org_id: str, invitation_id: str) -> None:
         """Make an open invitation stop working."""
         self._demand(actor, Right.MANAGE_USERS, org_id)
         if invitation_id in {invitation.id for invitation in self.invitations(org_id)}:
-            self._keep.remove("invitation", INSTALLATION, invitation_id)
+            self._links.withdraw(invitation_id)
             self._record(org_id, actor.id, "user.withdraw-invitation", {})
 
     def look(self, secret: str) -> Invitation:
         """What a link is for, without using it. Raises LinkError."""
-        kept = self._keep.get("invitation", INSTALLATION, digest(secret))
-        invitation = None if kept is None else _invitation(kept)
-        if invitation is None or invitation.expires_at <= self._clock():
-            raise LinkError("this link was used already, was withdrawn, or has expired; ask for a new one")
-        return invitation
+        return self._links.look(secret)
 
     def accept(self, secret: str, password: str, *, name: str = "", email: str = "", code: str = "") -> User:
         """Use a link: create the account, add the membership to an existing one, or set a new password.
@@ -165,7 +152,7 @@ class People:
             WeakPasswordError: nothing was used up.
         """
         invitation = self.look(secret)
-        self._check_code(invitation, secret, code)
+        self._links.check_code(invitation, secret, code)
         address = invitation.email or email.strip()
         if "@" not in address or len(address) > 254 or any(letter.isspace() for letter in address):
             raise AccountError("this is not a mail address")
@@ -181,8 +168,8 @@ class People:
                 raise LoginError("there is an account with this mail address; give its present password")
             password_hash = known.password_hash or password_hash
         # From here on the link is used up: whoever removes it is the one who goes on.
-        if not self._keep.remove("invitation", INSTALLATION, invitation.id):
-            raise LinkError("this link was used already, was withdrawn, or has expired; ask for a new one")
+        if not self._links.use_up(invitation):
+            raise LinkError(DEAD_LINK)
         if known is None:
             user = self._create(
                 address, name.strip() or address.partition("@")[0], password_hash, invitation.membership
@@ -227,26 +214,20 @@ class People:
         if rehashed:
             user = self._change(user.id, lambda u: replace(u, password_hash=rehashed))
         self._by_account.succeeded(account)
-        secret = self._open_session(user, device)
+        secret = self._sessions.begin(user.id, device)
         for membership in user.memberships:
             self._record(membership.org_id, user.id, "login", {})
         return secret, user
 
     def authenticate(self, secret: str) -> tuple[User, Session] | None:
         """The person and session behind a cookie; None when it ended."""
-        kept = self._keep.get("session", INSTALLATION, digest(secret)) if secret else None
-        if kept is None:
+        session = self._sessions.find(secret)
+        if session is None:
             return None
-        session, now = _session(kept), self._clock()
         user = self.user(session.user_id)
-        if user is None or user.disabled or now >= session.expires_at or now >= session.seen_at + IDLE:
-            self._keep.remove("session", INSTALLATION, session.id)
+        if user is None or user.disabled:
+            self._sessions.end(session.id)
             return None
-        if now - session.seen_at > timedelta(minutes=1):  # once a minute is exact enough and spares the store
-            session = replace(session, seen_at=now)
-            value, ends = _session_value(session), session.expires_at
-            with suppress(StaleWriteError):  # another request of the same session was faster
-                self._keep.put("session", INSTALLATION, session.id, value, replaces=session.version, expires_at=ends)
         return user, session
 
     def rotate(self, secret: str) -> str:
@@ -255,22 +236,20 @@ class People:
         if found is None:
             raise LoginError("the session has ended; log in again")
         user, session = found
-        self._keep.remove("session", INSTALLATION, session.id)
-        return self._open_session(user, session.device)
+        self._sessions.end(session.id)
+        return self._sessions.begin(user.id, session.device)
 
     def logout(self, secret: str) -> None:
         """End one session."""
-        self._keep.remove("session", INSTALLATION, digest(secret))
+        self._sessions.end(digest(secret))
 
     def sessions(self, user_id: str) -> list[Session]:
         """Where a person is logged in."""
-        found = (_session(kept) for kept in self._keep.every("session", INSTALLATION))
-        return [session for session in found if session.user_id == user_id and session.expires_at > self._clock()]
+        return self._sessions.of(user_id)
 
     def end_sessions(self, user_id: str, *, but: str = "") -> int:
         """End every session of a person (but the one with this id)."""
-        ending = [session for session in self.sessions(user_id) if session.id != but]
-        return sum(self._keep.remove("session", INSTALLATION, session.id) for session in ending)
+        return sum(self._sessions.end(session.id) for session in self.sessions(user_id) if session.id != but)
 
     # --- what a person changes about themselves -----------------------------------------------------------------------
 
@@ -397,51 +376,6 @@ class People:
     def _email_key(self, email: str) -> str:
         return hmac.new(self._index_key, email.strip().casefold().encode(), "sha256").hexdigest()
 
-    def _hand_out(
-        self,
-        membership: Membership | None,
-        life: timedelta,
-        *,
-        email: str = "",
-        user_id: str | None = None,
-        invited_by: str = "",
-        with_code: bool = False,
-    ) -> Handout:
-        secret, code = new_secret(), new_code() if with_code else None
-        expires_at = self._clock() + life
-        value = {
-            "membership": membership_value(membership),
-            "email": email.strip(),
-            "user": user_id,
-            "by": invited_by,
-            "code": code_digest(code, secret) if code else None,
-            "attempts": 5,
-            "expires_at": time_text(expires_at),
-        }
-        self._keep.put("invitation", INSTALLATION, digest(secret), value, expires_at=expires_at)
-        return Handout(secret, code, expires_at)
-
-    def _check_code(self, invitation: Invitation, secret: str, code: str) -> None:
-        if invitation.code_hash is None:
-            return
-        if invitation.attempts_left <= 0:
-            self._keep.remove("invitation", INSTALLATION, invitation.id)
-            raise LinkError("this link was used already, was withdrawn, or has expired; ask for a new one")
-        # The attempt is taken before the code is looked at: a crash in between never gives one back.
-        kept = self._keep.get("invitation", INSTALLATION, invitation.id)
-        if kept is None:
-            raise LinkError("this link was used already, was withdrawn, or has expired; ask for a new one")
-        try:
-            value = {**kept.value, "attempts": kept.value["attempts"] - 1}
-            self._keep.put(
-                "invitation", INSTALLATION, kept.id, value, replaces=kept.version, expires_at=invitation.expires_at
-            )
-        except StaleWriteError:
-            raise CodeError("somebody else is using this link at this moment") from None
-        if not same(invitation.code_hash, code_digest(code, secret)):
-            left = invitation.attempts_left - 1
-            raise CodeError(f"the verification code is not right; {left} tries are left")
-
     def _create(self, email: str, name: str, password_hash: str, membership: Membership | None) -> User:
         user = User(
             id=uuid.uuid4().hex,
@@ -471,12 +405,6 @@ class People:
                 continue
             return replace(changed, version=kept.version)
         raise AccountError("the account is being changed by others; try again")
-
-    def _open_session(self, user: User, device: str) -> str:
-        secret, now = new_secret(), self._clock()
-        session = Session(digest(secret), user.id, now, now, now + LONGEST, device[:80])
-        self._keep.put("session", INSTALLATION, session.id, _session_value(session), expires_at=session.expires_at)
-        return secret
 
     def _failed(self, account: str, address: str, user: User | None) -> None:
         self._by_account.failed(account)
@@ -529,41 +457,3 @@ def _matching_step(secret: str, code: str, now: datetime) -> int | None:
     plain = "".join(code.split())
     step = int(now.timestamp()) // _TOTP_STEP
     return next((s for s in (step, step - 1, step + 1) if same(totp.at(s * _TOTP_STEP), plain)), None)
-
-
-def _invitation(kept: Kept) -> Invitation:
-    value = kept.value
-    return Invitation(
-        id=kept.id,
-        expires_at=datetime.fromisoformat(value["expires_at"]),
-        membership=membership_of(value["membership"]),
-        email=value["email"],
-        user_id=value["user"],
-        invited_by=value["by"],
-        code_hash=value["code"],
-        attempts_left=value["attempts"],
-        version=kept.version,
-    )
-
-
-def _session(kept: Kept) -> Session:
-    value = kept.value
-    return Session(
-        kept.id,
-        value["user"],
-        datetime.fromisoformat(value["created_at"]),
-        datetime.fromisoformat(value["seen_at"]),
-        datetime.fromisoformat(value["expires_at"]),
-        value["device"],
-        kept.version,
-    )
-
-
-def _session_value(session: Session) -> dict[str, Any]:
-    return {
-        "user": session.user_id,
-        "created_at": time_text(session.created_at),
-        "seen_at": time_text(session.seen_at),
-        "expires_at": time_text(session.expires_at),
-        "device": session.device,
-    }

@@ -15,8 +15,9 @@ from typing import Any
 
 from analytics.accounts.audit import AuditLog
 from analytics.accounts.errors import CodeError, ForbiddenError, LinkError
+from analytics.accounts.links import Handout
 from analytics.accounts.model import User, time_text
-from analytics.accounts.people import Handout, People
+from analytics.accounts.people import People
 from analytics.accounts.rights import Right
 from analytics.accounts.secrets import digest, new_secret
 from analytics.store.errors import StaleWriteError

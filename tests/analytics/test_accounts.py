@@ -25,9 +25,10 @@ from analytics.accounts.errors import (
     WeakPasswordError,
 )
 from analytics.accounts.model import User
-from analytics.accounts.people import IDLE, LONGEST, People
+from analytics.accounts.people import People
 from analytics.accounts.rights import ROLES, Membership, Right, Role
 from analytics.accounts.secrets import hash_password, verify_password
+from analytics.accounts.sessions import IDLE, LONGEST
 from analytics.accounts.shares import Shares
 from analytics.accounts.throttle import Throttle
 from analytics.accounts.tokens import MACHINE_RIGHTS, Tokens
@@ -63,7 +64,7 @@ class World:
     def controller(self, org: str = ORG) -> User:
         if self.people.nobody_yet():
             return self.people.accept(self.people.first_link(org).secret, PASSWORD, email="chief@campus.example")
-        handout = self.people._hand_out(Membership(org, Role.CONTROLLER), timedelta(hours=1))
+        handout = self.people._links.hand_out(Membership(org, Role.CONTROLLER), timedelta(hours=1))
         return self.people.accept(handout.secret, PASSWORD, email=f"chief@{org}.example")
 
     def member(self, actor: User, role: Role, **options: Any) -> User:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
-from analytics.accounts.people import LONGEST
+from analytics.accounts.sessions import LONGEST
 from analytics.web.problems import problem_body
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,8 +10,8 @@ from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from analytics.accounts.errors import AccountError, ForbiddenError
+from analytics.accounts.links import Handout
 from analytics.accounts.model import rights_of
-from analytics.accounts.people import Handout
 from analytics.accounts.rights import Membership, Right, Role
 from analytics.accounts.tokens import MACHINE_RIGHTS
 from analytics.web.portal.pages.login import link_of
