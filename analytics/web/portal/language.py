@@ -46,7 +46,7 @@ class Language:
     code: str
     zone: ZoneInfo
 
-    def __call__(self, text: str, **values: object) -> str:
+    def __call__(self, text: str, /, **values: object) -> str:
         """The text in the language, its gaps filled: ``t("{count} rooms", count=3)``."""
         found = catalogue(self.code).get(text, text)
         return found.format(**values) if values else found
