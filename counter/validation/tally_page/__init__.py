@@ -1,0 +1,1 @@
+"""Files of the tally page; see :mod:`counter.validation.server`."""
