@@ -122,7 +122,9 @@ def _hostile_names(store: SqliteStore, now: datetime) -> None:
     """Names as somebody would write them into a scheduling system to reach whoever reads the figures."""
     rooms = store.rooms(ORG)
     store.put_buildings(ORG, [replace(b, name=f"{b.name} {SCRIPT}") for b in store.buildings(ORG)])
-    store.put_rooms(ORG, [replace(room, name=f"{FORMULA} {IMAGE}", number=f"{room.number}{SCRIPT}") for room in rooms])
+    store.put_rooms(
+        ORG, [replace(room, name=f"{FORMULA} {IMAGE}", number=f"@SUM(1){room.number}{SCRIPT}") for room in rooms]
+    )
     hour = now.replace(minute=0, second=0, microsecond=0)
     begins = [hour - timedelta(days=day, hours=1) for day in (0, 1, 2, 3, 7, 8)]
     bookings = [
