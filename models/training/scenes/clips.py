@@ -27,11 +27,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .camera import look, look_at
-from .furniture import grey
-from .layouts import Room, fisheye, lens
-from .people import Cast, part, walk_phase
+from .materials import grey, part
+from .people import Cast, walk_phase
 from .picture import Backdrops, Person, Placement, Scene, render
 from .poses import Pose, sitting, standing, walking
+from .rooms import Room, fisheye, lens
 
 U8 = NDArray[np.uint8]
 

@@ -4,142 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from .people import BLOTCHES, CHECKS, PHOTO, PLAIN, SPECKLE, STRIPES_Y, TILES, WOOD, part
+from .materials import BLOTCHES, CHECKS, PHOTO, PLAIN, SPECKLE, STRIPES_Y, bright, fabric, grey, part, surface
+from .mesh import Builder
 
-F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
-
-_PIECE = 0.45  # metres: larger faces are cut, so that bent lenses bend them
-
-
-class Builder:
-    """Collects meshes and materials. Positions in metres; ``yaw`` turns about the vertical, 0 faces +z."""
-
-    def __init__(self) -> None:
-        self.vertices: list[F32] = []
-        self.rest: list[F32] = []
-        self.triangles: list[I32] = []
-        self.part_of: list[I32] = []
-        self.parts: list[F32] = []
-        self.count = 0
-
-    def material(self, material: F32) -> int:
-        self.parts.append(material)
-        return len(self.parts) - 1
-
-    def mesh(self, vertices: F32, triangles: I32, which: int | I32, rest: F32 | None = None) -> None:
-        """Add a mesh with one material (or one a triangle)."""
-        self.vertices.append(vertices.astype(np.float32))
-        self.rest.append((vertices if rest is None else rest).astype(np.float32))
-        self.triangles.append((triangles + self.count).astype(np.int32))
-        self.part_of.append(np.broadcast_to(np.asarray(which, np.int32), (len(triangles),)))
-        self.count += len(vertices)
-
-    def box(
-        self, place: tuple[float, float, float], yaw: float, centre: tuple[float, float, float],
-        size: tuple[float, float, float], which: int, tilt: float = 0.0,
-    ) -> None:  # fmt: skip
-        """A box at ``centre`` (in the frame of ``place`` and ``yaw``), tilted about its own x axis."""
-        local, triangles = _box(size)
-        rest = local.copy()
-        if tilt:
-            c, s = math.cos(tilt), math.sin(tilt)
-            local = local @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]], np.float32)
-        local = local + np.array(centre, np.float32)
-        self.mesh(_turn(local, yaw) + np.array(place, np.float32), triangles, which, rest)
-
-    def cylinder(
-        self, place: tuple[float, float, float], yaw: float, centre: tuple[float, float, float],
-        radius: float, height: float, which: int, sides: int = 10, top: float | None = None,
-    ) -> None:  # fmt: skip
-        """An upright cylinder or cone, open at no end; ``top`` is the upper radius."""
-        top = radius if top is None else top
-        angle = np.arange(sides) * 2 * np.pi / sides
-        rings = max(1, round(height / _PIECE))
-        points = [np.array([[0, -height / 2, 0]]), *(
-            np.stack([np.cos(angle) * r, np.full(sides, y), np.sin(angle) * r], 1)
-            for r, y in (
-                (radius + (top - radius) * k / rings, -height / 2 + height * k / rings) for k in range(rings + 1)
-            )
-        ), np.array([[0, height / 2, 0]])]  # fmt: skip
-        local = np.concatenate(points).astype(np.float32)
-        tri = []
-        for k in range(sides):
-            m = (k + 1) % sides
-            tri.append((0, 1 + m, 1 + k))
-            last = 1 + rings * sides
-            tri.append((len(local) - 1, last + k, last + m))
-            for r in range(rings):
-                p, q = 1 + r * sides, 1 + (r + 1) * sides
-                tri += [(p + k, p + m, q + k), (p + m, q + m, q + k)]
-        self.mesh(_turn(local + np.array(centre, np.float32), yaw) + np.array(place, np.float32),
-                  np.array(tri, np.int32), which, local)  # fmt: skip
-
-
-def _turn(points: F32, yaw: float) -> F32:
-    c, s = math.cos(yaw), math.sin(yaw)
-    return (points @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32)).astype(np.float32)
-
-
-def _box(size: tuple[float, float, float]) -> tuple[F32, I32]:
-    vertices: list[F32] = []
-    triangles: list[tuple[int, int, int]] = []
-    half = np.array(size) / 2
-    start = 0
-    for axis in range(3):
-        u, v = (axis + 1) % 3, (axis + 2) % 3
-        nu, nv = max(1, math.ceil(size[u] / _PIECE)), max(1, math.ceil(size[v] / _PIECE))
-        gu, gv = np.meshgrid(np.linspace(-half[u], half[u], nu + 1), np.linspace(-half[v], half[v], nv + 1))
-        for sign in (-1, 1):
-            face = np.zeros((gu.size, 3), np.float32)
-            face[:, axis], face[:, u], face[:, v] = sign * half[axis], gu.ravel(), gv.ravel()
-            vertices.append(face)
-            for j in range(nv):
-                for i in range(nu):
-                    a = start + j * (nu + 1) + i
-                    b, c, d = a + 1, a + nu + 1, a + nu + 2
-                    triangles += [(a, b, d), (a, d, c)] if sign > 0 else [(a, d, b), (a, c, d)]
-            start += gu.size
-    return np.concatenate(vertices), np.array(triangles, np.int32)
-
-
-def grey(rng: Generator, low: float, high: float, tint: float = 0.08) -> tuple[float, float, float]:
-    v = rng.uniform(low, high)
-    t = rng.uniform(1 - tint, 1 + tint, 3)
-    return (float(v * t[0]), float(v * t[1]), float(v * t[2]))
-
-
-def bright(rng: Generator) -> tuple[float, float, float]:
-    c = rng.uniform(0.05, 0.75, 3)
-    return (float(c[0]), float(c[1]), float(c[2]))
-
-
-def surface(rng: Generator) -> F32:
-    """Table tops and cupboards: wood, white, grey, at times black."""
-    kind = rng.random()
-    if kind < 0.5:
-        w = np.array([0.55, 0.36, 0.2]) * rng.uniform(0.4, 1.5)
-        return part(
-            tuple(w),
-            tuple(w * rng.uniform(0.6, 0.9)),
-            WOOD,
-            float(rng.uniform(1, 5)),
-            0.08,
-            seed=float(rng.uniform(0, 9)),
-        )
-    if kind < 0.85:
-        return part(grey(rng, 0.5, 0.95), gloss=0.08)
-    return part(grey(rng, 0.02, 0.4), gloss=0.1)
-
-
-def fabric(rng: Generator) -> F32:
-    kind = rng.random()
-    colour = grey(rng, 0.02, 0.35, 0.2) if kind < 0.5 else bright(rng)
-    return part(colour, tuple(np.array(colour) * rng.uniform(0.5, 1.3)), SPECKLE if kind < 0.8 else PLAIN, 40.0, 0.0)
+Place = tuple[float, float, float]
 
 
 class Stock:
@@ -289,112 +159,117 @@ class Stock:
                 b.cylinder(at, 0, (0, 0.42, 0), 0.12, 0.14, which, 10, 0.07)
 
     def clutter(self, x: float, z: float, yaw: float) -> None:
-        """One thing on the floor that is nobody: plant, shelf, bin, coat rack, board, cupboard, boxes, screen, lamp."""
-        rng, b, at = self.rng, self.b, (x, 0.0, z)
-        kind = int(rng.integers(9))
-        if kind == 0:  # plant
-            h = float(rng.uniform(0.7, 1.8))
-            b.cylinder(at, 0, (0, 0.2, 0), 0.16, 0.4, b.material(part(bright(rng))), 10, 0.2)
-            leaf = b.material(part((0.06, 0.2 * rng.uniform(0.6, 1.6), 0.05), (0.1, 0.3, 0.08), BLOTCHES, 20.0))
-            b.cylinder(at, 0, (0, h / 2, 0), 0.02, h, self.wood, 5)
-            for _ in range(int(rng.integers(10, 26))):
-                p = rng.normal(0, 1, 3) * [0.17, 0.2, 0.17] + [0, h * 0.85, 0]
-                where = (float(p[0]), float(max(p[1], 0.4)), float(p[2]))
-                size = (float(rng.uniform(0.04, 0.14)), 0.01, float(rng.uniform(0.15, 0.4)))
-                b.box(at, float(rng.uniform(0, 6)), where, size, leaf, float(rng.uniform(-1.2, 1.2)))
-        elif kind == 1:  # shelf with books
-            w, h = float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.9, 2.1))
-            for s in (-1, 1):
-                b.box(at, yaw, (s * w / 2, h / 2, 0), (0.03, h, 0.35), self.wood)
-            for k in range(int(h / 0.38) + 1):
-                b.box(at, yaw, (0, min(k * 0.38 + 0.02, h), 0), (w, 0.03, 0.35), self.wood)
-                for _ in range(int(rng.integers(0, 7))):
-                    tall = float(rng.uniform(0.15, 0.32))
-                    b.box(
-                        at,
-                        yaw,
-                        (float(rng.uniform(-0.4, 0.4)) * w, k * 0.38 + tall / 2 + 0.03, 0),
-                        (float(rng.uniform(0.05, 0.25)), tall, 0.24),
-                        b.material(part(bright(rng))),
-                    )
-        elif kind == 2:  # bin
-            b.cylinder(
-                at, 0, (0, 0.3, 0), float(rng.uniform(0.14, 0.25)), 0.6, b.material(part(grey(rng, 0.05, 0.6))), 12
-            )
-        elif kind == 3:  # coat rack: clothes without anybody in them
-            b.cylinder(at, 0, (0, 0.85, 0), 0.02, 1.7, self.metal, 6)
-            for k in range(int(rng.integers(1, 5))):
-                which = b.material(fabric(rng))
-                a = yaw + k * 1.5
-                b.box(at, a, (0, 1.2, 0.12), (0.36, float(rng.uniform(0.6, 0.95)), 0.12), which, 0.06)
-        elif kind == 4:  # board on wheels
-            b.box(at, yaw, (0, 1.3, 0), (float(rng.uniform(0.9, 1.6)), 1.0, 0.03), self.white)
-            for s in (-1, 1):
-                b.box(at, yaw, (s * 0.6, 0.9, 0), (0.04, 1.8, 0.04), self.metal)
-                b.box(at, yaw, (s * 0.6, 0.04, 0), (0.06, 0.05, 0.5), self.metal)
-        elif kind == 5:  # cupboard
-            w, h = float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.7, 2.0))
-            b.box(at, yaw, (0, h / 2, 0), (w, h, 0.45), self.wood)
-            b.box(at, yaw, (0, h / 2, 0.226), (0.015, h * 0.95, 0.01), self.dark)
-        elif kind == 6:  # boxes
-            y = 0.0
-            for _ in range(int(rng.integers(1, 5))):
-                size = (float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)))
-                card = b.material(part((0.45, 0.32, 0.2), (0.4, 0.28, 0.17), SPECKLE, 9.0))
-                b.box((x, y, z), float(yaw + rng.normal(0, 0.3)), (0, size[1] / 2, 0), size, card)
-                y += size[1]
-        elif kind == 7:  # screen on a stand
-            b.box(at, yaw, (0, 1.35, 0), (1.1, 0.65, 0.06), self.dark)
-            glow = b.material(
-                part(
-                    (0.9, 0.9, 0.9),
-                    pattern=PHOTO,
-                    photo=int(rng.integers(self.photos)),
-                    emission=float(rng.uniform(0, 0.8)),
+        """One thing on the floor that is nobody."""
+        kinds = (
+            self._plant, self._shelf, self._bin, self._coat_rack, self._board, self._cupboard, self._boxes,
+            self._screen, self._lamp,
+        )  # fmt: skip
+        kinds[int(self.rng.integers(len(kinds)))]((x, 0.0, z), yaw)
+
+    def _plant(self, at: Place, _: float) -> None:
+        """A plant in a pot."""
+        rng, b = self.rng, self.b
+        h = float(rng.uniform(0.7, 1.8))
+        b.cylinder(at, 0, (0, 0.2, 0), 0.16, 0.4, b.material(part(bright(rng))), 10, 0.2)
+        leaf = b.material(part((0.06, 0.2 * rng.uniform(0.6, 1.6), 0.05), (0.1, 0.3, 0.08), BLOTCHES, 20.0))
+        b.cylinder(at, 0, (0, h / 2, 0), 0.02, h, self.wood, 5)
+        for _ in range(int(rng.integers(10, 26))):
+            p = rng.normal(0, 1, 3) * [0.17, 0.2, 0.17] + [0, h * 0.85, 0]
+            where = (float(p[0]), float(max(p[1], 0.4)), float(p[2]))
+            size = (float(rng.uniform(0.04, 0.14)), 0.01, float(rng.uniform(0.15, 0.4)))
+            b.box(at, float(rng.uniform(0, 6)), where, size, leaf, float(rng.uniform(-1.2, 1.2)))
+
+    def _shelf(self, at: Place, yaw: float) -> None:
+        """A shelf with books."""
+        rng, b = self.rng, self.b
+        w, h = float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.9, 2.1))
+        for s in (-1, 1):
+            b.box(at, yaw, (s * w / 2, h / 2, 0), (0.03, h, 0.35), self.wood)
+        for k in range(int(h / 0.38) + 1):
+            b.box(at, yaw, (0, min(k * 0.38 + 0.02, h), 0), (w, 0.03, 0.35), self.wood)
+            for _ in range(int(rng.integers(0, 7))):
+                tall = float(rng.uniform(0.15, 0.32))
+                b.box(
+                    at,
+                    yaw,
+                    (float(rng.uniform(-0.4, 0.4)) * w, k * 0.38 + tall / 2 + 0.03, 0),
+                    (float(rng.uniform(0.05, 0.25)), tall, 0.24),
+                    b.material(part(bright(rng))),
                 )
+
+    def _bin(self, at: Place, _: float) -> None:
+        """A waste bin."""
+        rng, b = self.rng, self.b
+        b.cylinder(at, 0, (0, 0.3, 0), float(rng.uniform(0.14, 0.25)), 0.6, b.material(part(grey(rng, 0.05, 0.6))), 12)
+
+    def _coat_rack(self, at: Place, yaw: float) -> None:
+        """A coat rack: clothes without anybody in them."""
+        rng, b = self.rng, self.b
+        b.cylinder(at, 0, (0, 0.85, 0), 0.02, 1.7, self.metal, 6)
+        for k in range(int(rng.integers(1, 5))):
+            which = b.material(fabric(rng))
+            a = yaw + k * 1.5
+            b.box(at, a, (0, 1.2, 0.12), (0.36, float(rng.uniform(0.6, 0.95)), 0.12), which, 0.06)
+
+    def _board(self, at: Place, yaw: float) -> None:
+        """A board on wheels."""
+        rng, b = self.rng, self.b
+        b.box(at, yaw, (0, 1.3, 0), (float(rng.uniform(0.9, 1.6)), 1.0, 0.03), self.white)
+        for s in (-1, 1):
+            b.box(at, yaw, (s * 0.6, 0.9, 0), (0.04, 1.8, 0.04), self.metal)
+            b.box(at, yaw, (s * 0.6, 0.04, 0), (0.06, 0.05, 0.5), self.metal)
+
+    def _cupboard(self, at: Place, yaw: float) -> None:
+        """A cupboard."""
+        rng, b = self.rng, self.b
+        w, h = float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.7, 2.0))
+        b.box(at, yaw, (0, h / 2, 0), (w, h, 0.45), self.wood)
+        b.box(at, yaw, (0, h / 2, 0.226), (0.015, h * 0.95, 0.01), self.dark)
+
+    def _boxes(self, at: Place, yaw: float) -> None:
+        """A stack of boxes."""
+        rng, b = self.rng, self.b
+        y = 0.0
+        for _ in range(int(rng.integers(1, 5))):
+            size = (float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)), float(rng.uniform(0.25, 0.55)))
+            card = b.material(part((0.45, 0.32, 0.2), (0.4, 0.28, 0.17), SPECKLE, 9.0))
+            b.box((at[0], y, at[2]), float(yaw + rng.normal(0, 0.3)), (0, size[1] / 2, 0), size, card)
+            y += size[1]
+
+    def _screen(self, at: Place, yaw: float) -> None:
+        """A large screen on a stand."""
+        rng, b = self.rng, self.b
+        b.box(at, yaw, (0, 1.35, 0), (1.1, 0.65, 0.06), self.dark)
+        glow = b.material(
+            part(
+                (0.9, 0.9, 0.9),
+                pattern=PHOTO,
+                photo=int(rng.integers(self.photos)),
+                emission=float(rng.uniform(0, 0.8)),
             )
-            b.box(at, yaw, (0, 1.35, 0.035), (1.02, 0.58, 0.01), glow)
-            b.box(at, yaw, (0, 0.6, -0.02), (0.08, 1.1, 0.05), self.metal)
-            b.box(at, yaw, (0, 0.03, 0), (0.7, 0.05, 0.5), self.metal)
-        else:  # floor lamp or fan
-            b.cylinder(at, 0, (0, 0.75, 0), 0.02, 1.5, self.metal, 6)
-            b.cylinder(at, 0, (0, 0.02, 0), 0.17, 0.04, self.metal, 12)
-            b.cylinder(
-                at,
-                0,
-                (0, 1.6, 0),
-                0.22,
-                0.3,
-                b.material(part((0.95, 0.9, 0.8), emission=float(rng.uniform(0, 1.5)))),
-                12,
-                0.13,
-            )
+        )
+        b.box(at, yaw, (0, 1.35, 0.035), (1.02, 0.58, 0.01), glow)
+        b.box(at, yaw, (0, 0.6, -0.02), (0.08, 1.1, 0.05), self.metal)
+        b.box(at, yaw, (0, 0.03, 0), (0.7, 0.05, 0.5), self.metal)
+
+    def _lamp(self, at: Place, _: float) -> None:
+        """A floor lamp."""
+        rng, b = self.rng, self.b
+        b.cylinder(at, 0, (0, 0.75, 0), 0.02, 1.5, self.metal, 6)
+        b.cylinder(at, 0, (0, 0.02, 0), 0.17, 0.04, self.metal, 12)
+        b.cylinder(
+            at,
+            0,
+            (0, 1.6, 0),
+            0.22,
+            0.3,
+            b.material(part((0.95, 0.9, 0.8), emission=float(rng.uniform(0, 1.5)))),
+            12,
+            0.13,
+        )
 
     def column(self, x: float, z: float, height: float) -> None:
         if self.rng.random() < 0.5:
             self.b.cylinder((x, 0, z), 0, (0, height / 2, 0), 0.22, height, self.white, 14)
         else:
             self.b.box((x, 0, z), 0, (0, height / 2, 0), (0.4, height, 0.4), self.white)
-
-
-def floor_material(rng: Generator) -> F32:
-    kind = rng.random()
-    if kind < 0.3:
-        w = np.array([0.5, 0.34, 0.2]) * rng.uniform(0.4, 1.6)
-        return part(tuple(w), tuple(w * 0.75), WOOD, float(rng.uniform(0.8, 3)), 0.12, seed=float(rng.uniform(0, 9)))
-    if kind < 0.55:
-        c = grey(rng, 0.15, 0.8)
-        return part(c, tuple(np.array(c) * rng.uniform(0.5, 0.95)), TILES, float(rng.uniform(1.2, 3.5)), 0.12)
-    if kind < 0.85:
-        c = grey(rng, 0.06, 0.5, 0.25)
-        return part(c, tuple(np.array(c) * rng.uniform(0.5, 0.9)), SPECKLE, float(rng.uniform(8, 60)))
-    return part(grey(rng, 0.2, 0.7), gloss=0.05)
-
-
-def wall_material(rng: Generator) -> F32:
-    if rng.random() < 0.75:
-        return part(grey(rng, 0.5, 0.95, 0.06))
-    if rng.random() < 0.5:
-        return part(bright(rng))
-    c = grey(rng, 0.3, 0.7, 0.2)
-    return part(c, tuple(np.array(c) * 0.7), int(rng.choice([TILES, WOOD, STRIPES_Y])), float(rng.uniform(1, 4)))

@@ -12,15 +12,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .assets import BONE_INDEX, BONES, METRES, PARENTS, Assets, Fitted
+from .materials import BLOTCHES, CHECKS, PLAIN, SPECKLE, STREAKS, STRIPES_X, STRIPES_Y, part
 from .poses import Pose, bone_rotations
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-
-# Pattern numbers of the shader (shade.py).
-PLAIN, STRIPES_Y, STRIPES_X, CHECKS, BLOTCHES, WOOD, STREAKS, TILES, SPECKLE, PHOTO = range(10)
-PART_FIELDS = 12
-"""A part (material): colour rgb, second colour rgb, pattern, scale, gloss, emission, photo index, seed."""
 
 _SKIN = (
     (0.89, 0.72, 0.62),
@@ -32,20 +28,6 @@ _SKIN = (
 )
 _HAIR = ((0.05, 0.04, 0.04), (0.10, 0.07, 0.05), (0.20, 0.13, 0.08), (0.33, 0.22, 0.13), (0.60, 0.46, 0.27),
          (0.75, 0.63, 0.42), (0.55, 0.54, 0.53), (0.80, 0.79, 0.77), (0.42, 0.16, 0.08))  # fmt: skip
-
-
-def part(
-    colour: tuple[float, ...],
-    second: tuple[float, ...] | None = None,
-    pattern: int = PLAIN,
-    scale: float = 1.0,
-    gloss: float = 0.0,
-    emission: float = 0.0,
-    photo: int = 0,
-    seed: float = 0.0,
-) -> F32:
-    """One material as the shader reads it."""
-    return np.array([*colour, *(second or colour), pattern, scale, gloss, emission, photo, seed], np.float32)
 
 
 @dataclass(frozen=True)

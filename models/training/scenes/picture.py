@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import FISHEYE, Camera, look, project
-from .furniture import Builder
+from .mesh import Builder
 from .people import Cast
 from .poses import Pose
 from .raster import height_map, rasterise, silhouettes, vertex_normals, visible_extents
