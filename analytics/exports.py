@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -299,8 +300,11 @@ def _json(value: Cell) -> str | int | float | bool | None:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def write_parquet(export: Export, path: Path) -> int:
-    """Write a Parquet file in row groups; returns the rows written. Column meanings are in the schema's metadata."""
+def write_parquet(export: Export, path: Path | IO[bytes]) -> int:
+    """Write Parquet in row groups, to a path or an open file; returns the rows written.
+
+    Column meanings are in the schema's metadata.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

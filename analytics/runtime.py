@@ -108,6 +108,7 @@ class Service:
                 cleanup.callback(self._tunnel.stop)
             doors = self._doors(cleanup)
             self._servers = [_Server(app, bound, tls) for app, bound, tls in doors]
+            self.services.jobs.start()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)

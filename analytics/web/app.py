@@ -20,6 +20,7 @@ from fastapi.openapi.utils import get_openapi
 from analytics.enrolment import Enrolment
 from analytics.ingest.door import IngestDoor
 from analytics.ingest.router import SCHEMAS, SECURITY_SCHEMES, ingest_router
+from analytics.jobs import Jobs
 from analytics.service_keys import ServiceKeys, load_or_create
 from analytics.settings import ServiceSettings
 from analytics.store.base import Store
@@ -46,6 +47,7 @@ class Services:
     door: IngestDoor
     enrolment: Enrolment
     portal: Portal
+    jobs: Jobs
 
     @classmethod
     def build(
@@ -62,10 +64,11 @@ class Services:
         door = IngestDoor(store, keys.master, keys.seal, limits=settings.limits, tunnel=network)
         enrolment = Enrolment(store, keys, settings, on_change=on_sensor_change)
         portal = Portal.build(store, keys.store, https=settings.https)
-        return cls(settings, store, keys, door, enrolment, portal)
+        return cls(settings, store, keys, door, enrolment, portal, Jobs(store, portal.keep))
 
     def close(self) -> None:
-        """Write what was taken in. The store stays open: its owner closes it."""
+        """End scheduled work and write what was taken in. The store stays open: its owner closes it."""
+        self.jobs.stop()
         self.door.close()
 
 

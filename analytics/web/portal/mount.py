@@ -8,8 +8,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from analytics.web.portal.core import HERE, Portal
+from analytics.web.portal.pages.data import add_data_pages
 from analytics.web.portal.pages.figures import add_figure_pages
 from analytics.web.portal.pages.login import add_login_pages
+from analytics.web.portal.pages.sensors import add_sensor_pages
+from analytics.web.portal.pages.settings import add_settings_pages
+from analytics.web.portal.pages.settings_calendar import add_calendar_pages
+from analytics.web.portal.pages.settings_retention import add_retention_pages
+from analytics.web.portal.pages.settings_sources import add_source_pages
 from analytics.web.portal.pages.users import add_user_pages
 from analytics.web.portal.security import SecurityHeaders
 from analytics.web.portal.view import add_error_pages
@@ -24,6 +30,12 @@ def all_pages() -> Pages:
     pages = Pages()
     add_login_pages(pages)
     add_user_pages(pages)
+    add_data_pages(pages)
+    add_sensor_pages(pages)
+    add_settings_pages(pages)
+    add_calendar_pages(pages)
+    add_source_pages(pages)
+    add_retention_pages(pages)
     add_figure_pages(pages)
 
     @pages.get("/static/plotly.min.js", PUBLIC)
