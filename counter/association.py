@@ -1,79 +1,108 @@
 """Which detection belongs to which track: similarity of boxes and an exact assignment.
 
-The solver exploits how easy most frames are: rows whose cheapest columns differ are already optimal. Only where two
-want the same column are they, and all that they can reach, solved by shortest augmenting paths (Jonker and Volgenant,
-*Computing* 38, 1987).
+The solver exploits how easy most frames are: a person has one or two possible places, and rows whose cheapest columns
+differ are already optimal. Only where two want the same column are they, and all that they can reach, solved: two by
+trying everything, more by shortest augmenting paths (Jonker and Volgenant, *Computing* 38, 1987).
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
+Pair = tuple[int, int, float]
+Options = dict[int, dict[int, float]]  # row -> column -> cost
 
 
 def iou(a: Array, b: Array) -> Array:
     """``[n, m]`` intersection over union of corner boxes ``[n, 4]`` and ``[m, 4]``."""
     inter = intersection(a, b)
-    return inter / np.maximum(area(a)[:, None] + area(b)[None, :] - inter, 1e-9)
+    return inter / np.maximum(area(a)[:, None] + area(b) - inter, 1e-9)
 
 
 def intersection(a: Array, b: Array) -> Array:
-    """``[n, m]`` shared area of corner boxes."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    side = np.maximum(high - low, 0.0)
-    shared: Array = side[..., 0] * side[..., 1]
+    """``[n, m]`` shared area of corner boxes. Quickest where each coordinate lies together in memory (order F)."""
+    p, q = a.T[:, :, None], b.T[:, None, :]
+    side = np.minimum(p[2:], q[2:])
+    side -= np.maximum(p[:2], q[:2])
+    np.maximum(side, 0.0, out=side)
+    shared: Array = side[0] * side[1]
     return shared
 
 
 def area(boxes: Array) -> Array:
     """``[n]`` areas of corner boxes."""
-    areas: Array = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    side = boxes.T[2:] - boxes.T[:2]
+    areas: Array = side[0] * side[1]
     return areas
 
 
-def assign(cost: Array, limit: float) -> tuple[Rows, Rows]:
+def assign(pairs: Iterable[Pair], limit: float) -> dict[int, int]:
     """The assignment of rows to columns with the least total cost, where staying alone costs ``limit``.
 
     Args:
-        cost: ``[n, m]`` finite or infinite costs.
+        pairs: row, column and cost of what is possible, each pair once. Most people have one or two possible places, so
+            a list is shorter work than a matrix.
         limit: no pair of this cost or more is ever made.
 
     Returns:
-        Matched rows and their columns, ``[k]`` each, in order of rows.
+        The column of each matched row.
     """
-    n, m = cost.shape
-    if n == 0 or m == 0:
-        return np.empty(0, np.intp), np.empty(0, np.intp)
-    best = cost.argmin(axis=1)
-    active = np.flatnonzero(cost[np.arange(n), best] < limit)
-    wanted = best[active]
-    if len(active) < 2:
-        return active, wanted
-    demand = np.bincount(wanted, minlength=m)
-    if demand.max() <= 1:
-        return active, wanted  # everybody gets the cheapest column: nothing can be better
-    entangled, columns = _entangled(cost[active] < limit, demand > 1)
-    best[active[entangled]] = -1
-    rows = active[entangled]
-    for row, choice in enumerate(_hungarian(cost[rows[:, None], columns].tolist(), limit)):
-        if choice >= 0:
-            best[rows[row]] = columns[choice]
-    active = active[best[active] >= 0]
-    return active, best[active]
+    options: Options = {}
+    for row, column, cost in pairs:
+        if cost < limit:
+            options.setdefault(row, {})[column] = cost
+    best = {row: next(iter(c)) if len(c) == 1 else min(c, key=c.__getitem__) for row, c in options.items()}
+    if len(set(best.values())) == len(best):
+        return best  # everybody gets the cheapest column: nothing can be better
+    times = Counter(best.values())
+    for group in _entangled(options, {column for column in times if times[column] > 1}):
+        for row in group:
+            del best[row]
+        best.update(_two(group, options, limit) if len(group) == 2 else _several(group, options, limit))
+    return best
 
 
-def _entangled(possible: NDArray[np.bool_], columns: NDArray[np.bool_]) -> tuple[Rows, Rows]:
-    """The rows and columns that conflicts over ``columns`` can reach; everything else keeps its cheapest pair."""
-    while True:
-        rows = np.logical_or.reduce(possible[:, columns], axis=1)
-        reached = np.logical_or.reduce(possible[rows], axis=0)
-        if np.count_nonzero(reached) == np.count_nonzero(columns):
-            return np.flatnonzero(rows), np.flatnonzero(columns)
-        columns = reached
+def _two(group: list[int], options: Options, limit: float) -> dict[int, int]:
+    """The best columns of two rows. Staying alone is a column of one's own, at the limit."""
+    one, other = ({**options[row], -1 - row: limit} for row in group)
+    best = min((a + b, i, j) for i, a in one.items() for j, b in other.items() if i != j)
+    return {row: column for row, column in zip(group, best[1:], strict=True) if column >= 0}
+
+
+def _several(group: list[int], options: Options, limit: float) -> dict[int, int]:
+    """The best columns of any number of rows."""
+    reached = sorted({column for row in group for column in options[row]})
+    table = [[options[row].get(column, limit) for column in reached] for row in group]
+    return {row: reached[i] for row, i in zip(group, _hungarian(table, limit), strict=True) if i >= 0}
+
+
+def _entangled(options: Options, contested: set[int]) -> list[list[int]]:
+    """The rows that conflicts over ``contested`` columns can reach, in groups that share no column.
+
+    Everybody else keeps the cheapest column.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, choices in options.items():
+        for column in choices:
+            rows_of.setdefault(column, []).append(row)
+    groups = []
+    while contested:
+        waiting = [contested.pop()]
+        reached, group = set(waiting), set()
+        while waiting:
+            for row in rows_of[waiting.pop()]:
+                if row not in group:
+                    group.add(row)
+                    waiting += options[row].keys() - reached
+                    reached |= options[row].keys()
+        contested -= reached
+        groups.append(sorted(group))
+    return groups
 
 
 def _hungarian(cost: list[list[float]], limit: float) -> list[int]:

@@ -37,7 +37,8 @@ TRACKING: dict[Mode, TrackerSettings] = {
         weak_seconds=10.0,
     ),
 }
-MAX_REST_SECONDS: dict[Mode, float] = {"door": 10.0, "room": 30.0}
+# How long the network rests at first while nothing moves, and at most.
+REST_SECONDS: dict[Mode, tuple[float, float]] = {"door": (10.0, 30.0), "room": (30.0, 120.0)}
 MAX_GAP_SECONDS: dict[Mode, float] = {"door": 2.0, "room": 10.0}
 CALM_SPEED = 0.15  # person sizes a second
 
@@ -60,7 +61,8 @@ class PeopleCounter:
         threshold: score from which a detection may begin a track; default: the model's own.
         tracking: how the tracker decides; default: by mode. ``threshold`` and the model's thresholds go before it.
         skip_still: whether the network rests while nothing moves.
-        max_rest: seconds after which it runs all the same; default: 10 (door) or 30 (room).
+        max_rest: seconds after which it runs all the same; default: 10 (door) or 30 (room) after a motion, and up to
+            30 (door) or 120 (room) while it finds nothing new.
         interval: seconds of a count record.
         sensor_id: of the records.
         start: wall clock of ``t = 0`` for sources without one; default: 1970-01-01T00:00Z, so that records of a file
@@ -112,7 +114,9 @@ class PeopleCounter:
         sees_room = bool(self.zones) or mode == "room"
         self._occupancy = Occupancy(sees_room) if self.lines else None
         self._sees_room = sees_room
-        self._gate = StillnessGate(MAX_REST_SECONDS[mode] if max_rest is None else max_rest) if skip_still else None
+        first, most = REST_SECONDS[mode]
+        most = most if max_rest is None else max_rest
+        self._gate = StillnessGate(most, min(first, most)) if skip_still else None
         self._start = start or datetime.fromtimestamp(0, UTC)
         self._on_record = on_record
         self._records: list[CountRecord] = []
@@ -146,13 +150,13 @@ class PeopleCounter:
             detections, tracked = Detections.empty(), self._tracker.hold(t)
         else:
             detections = self.detector.detect(frame)
-            if self._gate is not None:
-                self._gate.ran(t)
         detected = time.perf_counter()
         if not rest:
             tracked = self._tracker.update(detections, t, width, height)
         associated = time.perf_counter()
         result = self._count(detections, tracked, t, width, height, inferred=not rest)
+        if self._gate is not None and not rest:
+            self._gate.ran(t, news=self._last is None or result.presence != self._last.presence)
         self._report(result, utc, health)
         end = time.perf_counter()
         self._t = t

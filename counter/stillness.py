@@ -27,18 +27,21 @@ class StillnessGate:
     """Says for each frame whether the network may rest.
 
     Attributes:
-        max_rest: seconds after which the network runs though nothing moved. Longer saves more, and notices later what
-            no motion told of.
+        max_rest: most seconds after which the network runs though nothing moved. Longer saves more, and notices later
+            what no motion told of.
+        first_rest: the same after a motion; each run that only finds what was known doubles it, up to ``max_rest``.
         settle: seconds for which the network goes on after the last motion, so that tracks come to rest.
     """
 
     max_rest: float = 10.0
+    first_rest: float = 10.0
     settle: float = 1.0
     _reference: NDArray[np.float32] | None = field(init=False, default=None)
     _previous: NDArray[np.float32] | None = field(init=False, default=None)
     _noise: NDArray[np.float32] | None = field(init=False, default=None)
     _moved_at: float = field(init=False, default=0.0)
     _ran_at: float = field(init=False, default=0.0)
+    _rest: float = field(init=False, default=0.0)
 
     def may_rest(self, frame: Frame, t: float) -> bool:
         """Look at a frame. True: nothing moved since the network ran, and it did not long ago.
@@ -61,10 +64,17 @@ class StillnessGate:
         self._previous = small
         if moved:
             self._moved_at = t
-        return not moved and t - self._moved_at >= self.settle and t - self._ran_at < self.max_rest
+        return not moved and t - self._moved_at >= self.settle and t - self._ran_at < self._rest
 
-    def ran(self, t: float) -> None:
-        """The network ran on the frame last looked at."""
+    def ran(self, t: float, *, news: bool = True) -> None:
+        """The network ran on the frame last looked at.
+
+        Args:
+            t: monotonic seconds of that frame.
+            news: whether it found other people than were known: then it is asked again soon.
+        """
+        confirmed = not news and self._moved_at <= self._ran_at < t - self.settle
+        self._rest = min(2.0 * self._rest if confirmed else self.first_rest, self.max_rest)
         self._reference, self._ran_at = self._previous, t
 
     def reset(self) -> None:

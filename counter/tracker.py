@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counter import motion
-from counter.association import area, assign, intersection, iou
+from counter.association import Pair, area, assign, intersection, iou
 from counter.motion import Array, MotionState
 from counter.types import Detections, Track
 
@@ -27,7 +27,6 @@ WALKED = 0.25  # person sizes that tell walking from a box that shakes
 EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
 REACH, REACH_SPEED, REACH_SECONDS = 0.3, 1.0, 1.5  # person sizes, person sizes a second, seconds
 MAX_GROWTH = 1.8  # logarithm of the ratio of two boxes' areas that may still be one person
-_FORBIDDEN = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +222,7 @@ class Tracker:
         self._frame = (width, height)
         for table in (self._confirmed, self._tentative):
             motion.predict(table.state, dt, table.last_seen < t - dt - 1e-9)
-        boxes, scores = without_parts(
-            detections.boxes.astype(np.float64), detections.scores.astype(np.float64), s.low_threshold
-        )
+        boxes, scores = without_parts(*_usable(detections), s.low_threshold)
         free = self._associate(boxes, scores, t, dt)
         ended = self._expire(t)
         self._sort_tentative(t)
@@ -238,35 +235,39 @@ class Tracker:
         s = self.settings
         strong = int(np.count_nonzero(scores >= s.threshold))
         known, young = self._confirmed, self._tentative
-        free = np.ones(len(boxes), bool)
-        known_of, young_of = np.full(len(known), -1), np.full(len(young), -1)
-        if len(boxes):
-            if len(known):
-                cost = _cost(known.state, boxes, self._frame, t - known.last_seen)
-                _pair(cost, known_of, free, np.s_[:strong], 1.0)
-            if len(young):
-                young_cost = _cost(young.state, boxes, self._frame, t - young.last_seen)
-                _pair(young_cost, young_of, free, np.s_[:strong], 0.9)
-            if strong < len(boxes):
-                if len(known):
-                    cost[known.last_seen < t - dt - s.hidden_seconds - 1e-9] = _FORBIDDEN
-                    _pair(cost, known_of, free, np.s_[strong:], 0.45)
-                if len(young):
-                    _pair(young_cost, young_of, free, np.s_[strong:], 0.45)
+        known_pairs = _pairs(known.state, boxes, self._frame, t - known.last_seen)
+        young_pairs = _pairs(young.state, boxes, self._frame, t - young.last_seen)
+        known_of: dict[int, int] = {}
+        young_of: dict[int, int] = {}
+        taken: set[int] = set()
+        first = range(strong)
+        _match(known_pairs, known_of, taken, first, 1.0)
+        _match(young_pairs, young_of, taken, first, 0.9)
+        if strong < len(boxes):
+            second = range(strong, len(boxes))
+            # Weak detections do not bring back who has been away for longer.
+            away = known.last_seen < t - dt - s.hidden_seconds - 1e-9
+            if away.any():
+                known_pairs = [pair for pair in known_pairs if not away[pair[0]]]
+            _match(known_pairs, known_of, taken, second, 0.45)
+            _match(young_pairs, young_of, taken, second, 0.45)
         if len(young):
-            young.misses[(young.hits > 0) & ((young_of < 0) | (young_of >= strong))] += 1
+            young.misses[young.hits > 0] += 1
+            young.misses[[row for row, found in young_of.items() if found < strong and young.hits[row]]] -= 1
         self._support(known, known_of, boxes, scores, t)
         self._support(young, young_of, boxes, scores, t)
-        return np.flatnonzero(free & (scores >= self._soft))
+        begin = int(np.count_nonzero(scores >= self._soft))
+        return np.array([i for i in range(begin) if i not in taken], np.intp)
 
-    def _support(self, table: TrackTable, found_of: NDArray[np.intp], boxes: Array, scores: Array, t: float) -> None:
+    def _support(self, table: TrackTable, found_of: dict[int, int], boxes: Array, scores: Array, t: float) -> None:
         """Correct and stamp the tracks that have a detection."""
-        rows = np.flatnonzero(found_of >= 0)
-        if not len(rows):
+        if not found_of:
             return
-        found = found_of[rows]
+        matched = sorted(found_of.items())
+        rows, found = np.array(matched, np.intp).T
         score = scores[found]
-        motion.correct(table.state, rows, uncut(boxes[found], table.state.size[rows], self._frame), score)
+        seen = uncut(boxes.T.take(found, axis=1).T, table.state.data[2:4].take(rows, axis=1).T, self._frame)
+        motion.correct(table.state, rows, seen, score)
         table.scores[rows] = score
         table.last_seen[rows] = t
         soft = rows[score >= self._soft]
@@ -323,9 +324,9 @@ class Tracker:
         table = self._confirmed
         if not len(table):
             return ()
+        if table.last_strong.min() >= t - min(self.settings.exit_seconds, self.settings.weak_seconds):
+            return ()  # nor can any have been seen longer ago
         unseen = t - table.last_seen
-        if unseen.max() <= self.settings.exit_seconds and (t - table.last_strong).max() <= self.settings.weak_seconds:
-            return ()
         still = self._still(table)
         kept = unseen <= self._patience(table, still) + 1e-6
         # Weak detections alone carry those who sit, not those who walked: background is weak too.
@@ -338,7 +339,7 @@ class Tracker:
 
     def _drift_home(self, dt: float) -> None:
         table = self._confirmed
-        table.home += (1.0 - np.exp(-dt / HOME_SECONDS)) * (table.state.centre - table.home)
+        table.home += (1.0 - math.exp(-dt / HOME_SECONDS)) * (table.state.centre - table.home)
 
     def _still(self, table: TrackTable) -> NDArray[np.bool_]:
         """Who has been in one place for a while. Speed alone would take people who walk away from the camera."""
@@ -356,9 +357,10 @@ class Tracker:
     def _lost(self, t: float) -> frozenset[int]:
         """Who walked and vanished in the open: kept to be recognised, not to be counted."""
         table = self._confirmed
-        unseen = t - table.last_seen > self.settings.count_seconds + 1e-6
-        if not unseen.any():
+        since = t - self.settings.count_seconds - 1e-6
+        if not len(table) or table.last_seen.min() >= since:
             return frozenset()
+        unseen = table.last_seen < since
         gone = unseen & ~self._still(table) & ~self._covered(table, table.state.boxes)
         return frozenset(table.ids[gone].tolist())
 
@@ -384,32 +386,50 @@ class Tracker:
         return np.where(leaving & ~still, np.minimum(patience, s.exit_seconds), patience)
 
 
+def _usable(detections: Detections) -> tuple[Array, Array]:
+    """Boxes ``[n, 4]`` (each coordinate together in memory) and scores in float64, without those that are no boxes.
+
+    A score that is no number is below every threshold.
+    """
+    boxes = detections.boxes.T.astype(np.float64, order="C").T
+    scores = detections.scores.astype(np.float64)
+    if not math.isfinite(boxes.sum()):
+        finite = np.isfinite(boxes).all(axis=1)
+        boxes, scores = boxes[finite], scores[finite]
+    np.maximum(boxes[:, 2:], boxes[:, :2], out=boxes[:, 2:])
+    return boxes, scores
+
+
 def without_parts(boxes: Array, scores: Array, floor: float) -> tuple[Array, Array]:
     """Detections from ``floor`` on, best first, without second boxes of one person: the seen part and the whole.
 
     Non-maximum suppression keeps both, as they overlap little. They share the head: one box lies in the other, with the
     same upper edge and about the same width. The better score stays.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     s = scores[order]
     n = int(np.count_nonzero(s >= floor))
-    b, s = boxes[order[:n]], s[:n]
+    b, s = boxes.T.take(order[:n], axis=1).T, s[:n]
     if n < 2:
         return b, s
-    areas = area(b)
-    inside = intersection(b, b) > 0.85 * np.minimum(areas[:, None], areas[None, :])
+    areas = 0.85 * area(b)
+    inside = intersection(b, b) > np.minimum(areas[:, None], areas)
     if np.count_nonzero(inside) <= n:  # nobody but with themselves
         return b, s
-    size = b[:, 2:] - b[:, :2]
-    least = np.minimum(size[:, None, :], size[None, :, :]).clip(1e-6)
-    top = np.abs(b[:, None, 1] - b[None, :, 1]) < 0.15 * least[..., 1]
-    width = least[..., 0] > 0.65 * np.maximum(size[:, None, 0], size[None, :, 0])
-    part = np.triu(inside & top & width, 1)
-    keep = np.ones(n, bool)
-    for row in np.flatnonzero(part.any(axis=1)):
-        if keep[row]:
-            keep[part[row]] = False
-    return b[keep], s[keep]
+    # Few pairs are left: plain numbers are quicker than arrays.
+    x1, y1, x2, y2 = b.T.tolist()
+    dropped: set[int] = set()
+    for i, j in zip(*(index.tolist() for index in inside.nonzero()), strict=True):
+        if i >= j or i in dropped:
+            continue
+        wide, narrow = sorted((x2[i] - x1[i], x2[j] - x1[j]), reverse=True)
+        lower = max(min(y2[i] - y1[i], y2[j] - y1[j]), 1e-6)
+        if abs(y1[i] - y1[j]) < 0.15 * lower and narrow > 0.65 * wide:
+            dropped.add(j)
+    if not dropped:
+        return b, s
+    keep = [i for i in range(n) if i not in dropped]
+    return b.T[:, keep].T, s[keep]
 
 
 def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
@@ -419,20 +439,22 @@ def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
     near the edge; the person does neither.
     """
     slack = EDGE * max(frame)
-    low = boxes[:, :2] <= slack
-    high = boxes[:, 2:] >= np.array((frame[0] - slack, frame[1] - slack))
+    start, end = boxes.T[:2], boxes.T[2:]
+    low = start <= slack
+    high = end >= np.array(((frame[0] - slack,), (frame[1] - slack,)))
     cut = low ^ high
     if not cut.any():
         return boxes
-    missing = np.where(cut, np.maximum(size - (boxes[:, 2:] - boxes[:, :2]), 0.0), 0.0)
-    return np.concatenate((boxes[:, :2] - missing * low, boxes[:, 2:] + missing * high), axis=1)
+    missing = np.maximum(size.T - (end - start), 0.0) * cut
+    return np.concatenate((start - missing * low, end + missing * high)).T
 
 
 def clipped(boxes: Array, frame: tuple[int, int]) -> Array:
     """The part of the boxes that lies in the picture; what lies outside becomes a sliver on its edge."""
     width, height = frame
-    inside: Array = np.minimum(np.maximum(boxes, 0.0), np.array((width, height, width, height), np.float64))
-    return inside
+    inside: Array = np.maximum(boxes.T, 0.0)
+    np.minimum(inside, np.array(((width,), (height,), (width,), (height,)), np.float64), out=inside)
+    return inside.T
 
 
 def tracks_of(table: TrackTable, t: float) -> tuple[Track, ...]:
@@ -456,37 +478,38 @@ def _empty() -> TrackTable:
     return TrackTable.born(np.empty((0, 4)), np.empty(0), 0.0, [], 0.0)
 
 
-def _pair(cost: Array, found_of: NDArray[np.intp], free: NDArray[np.bool_], part: slice, limit: float) -> None:
-    """Assign free detections of a ``part`` of the columns to tracks that have none, writing both down."""
-    rows = np.flatnonzero(found_of < 0)
-    columns = np.arange(cost.shape[1])[part]
-    columns = columns[free[part]]
-    if not len(rows) or not len(columns):
-        return
-    r, c = assign(cost[rows[:, None], columns], limit)
-    found_of[rows[r]] = columns[c]
-    free[columns[c]] = False
+def _match(pairs: Sequence[Pair], found_of: dict[int, int], taken: set[int], part: range, limit: float) -> None:
+    """Assign detections of a ``part`` that nobody has taken to tracks that have none, writing both down."""
+    new = assign(
+        [pair for pair in pairs if pair[1] in part and pair[1] not in taken and pair[0] not in found_of], limit
+    )
+    found_of.update(new)
+    taken.update(new.values())
 
 
-def _cost(state: MotionState, boxes: Array, frame: tuple[int, int], unseen: Array) -> Array:
-    """``[n, m]`` cost of each pair: lack of overlap and distance from where the person should be.
+def _pairs(state: MotionState, boxes: Array, frame: tuple[int, int], unseen: Array) -> list[Pair]:
+    """Who could be which detection, and at what cost: lack of overlap and distance from where the person should be.
 
     A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
     prediction and has about the right size: at one frame a second people step out of their own box. However uncertain,
     nobody is looked for farther away than a person walks in the ``unseen`` ``[n]`` seconds: else seated people whom the
     detector misses would move to their neighbour's seat.
     """
+    if not len(state) or not len(boxes):
+        return []
     mine = clipped(state.boxes, frame)
-    shared, own, other = intersection(mine, boxes), area(mine) + 1.0, area(boxes) + 1.0
-    overlap = shared / (own[:, None] + other[None, :] - shared)
-    gap = (mine[:, :2] + mine[:, 2:])[:, None, :] - (boxes[:, :2] + boxes[:, 2:])[None, :, :]  # twice the distance
+    shared, own, other = intersection(mine, boxes), area(mine)[:, None] + 1.0, area(boxes) + 1.0
+    overlap = shared / (own + other - shared)
+    p, q = mine.T, boxes.T
+    gap = (p[:2] + p[2:])[:, :, None] - (q[:2] + q[2:])[:, None, :]  # twice the distance
     gap *= gap
-    reach = np.square(REACH + REACH_SPEED * np.minimum(unseen, REACH_SECONDS))
-    spread = 4.0 * np.minimum(9.0 * state.covariance[:, 0] + 0.13 * own, reach * own)
-    off = (gap[..., 0] + gap[..., 1]) / spread[:, None]  # 1 at three standard deviations
-    growth = np.abs(np.log(own)[:, None] - np.log(other)[None, :])
-    possible = ((overlap > 0.2) & (growth < MAX_GROWTH)) | ((off < 1.0) & (growth < MAX_GROWTH / 2))
-    cost = 0.6 - 0.6 * overlap
-    cost += 0.3 * np.minimum(off, 1.0)
-    cost[~possible] = _FORBIDDEN
-    return cost
+    reach = REACH + REACH_SPEED * np.minimum(unseen, REACH_SECONDS)
+    spread = np.minimum(36.0 * state.data[6][:, None] + 0.52 * own, (4.0 * reach * reach)[:, None] * own)
+    off = (gap[0] + gap[1]) / spread  # 1 at three standard deviations
+    rows, columns = ((overlap > 0.2) | (off < 1.0)).nonzero()
+    growth = np.abs(np.log(own[rows, 0] / other[columns]))
+    overlap, off = overlap[rows, columns], off[rows, columns]
+    growth[overlap <= 0.2] *= 2.0
+    cost = 0.6 - 0.6 * overlap + 0.3 * np.minimum(off, 1.0)
+    cost[growth >= MAX_GROWTH] = np.inf
+    return list(zip(rows.tolist(), columns.tolist(), cost.tolist(), strict=True))

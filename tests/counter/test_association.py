@@ -10,6 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from counter.association import assign, iou
 
 
+def pairs(cost: np.ndarray) -> list[tuple[int, int, float]]:
+    """All pairs of a matrix."""
+    return [(row, column, float(value)) for (row, column), value in np.ndenumerate(cost)]
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.8]), st.booleans())
 def test_total_cost_is_the_least_possible(n: int, m: int, seed: int, forbidden: float, coarse: bool) -> None:
@@ -19,9 +24,9 @@ def test_total_cost_is_the_least_possible(n: int, m: int, seed: int, forbidden: 
         cost = np.round(cost * 3) / 3
     cost[rng.random((n, m)) < forbidden] = np.inf
     limit = 0.8
-    rows, columns = assign(cost, limit)
-    assert len(set(columns.tolist())) == len(columns)
-    assert (np.diff(rows) > 0).all()
+    matched = assign(pairs(cost), limit)
+    rows, columns = np.array(list(matched), np.intp), np.array(list(matched.values()), np.intp)
+    assert len(set(matched.values())) == len(matched)
     assert (cost[rows, columns] < limit).all()
     mine = cost[rows, columns].sum() + limit * (n - len(rows))
     wide = np.full((n, m + n), 1e6)
@@ -32,8 +37,11 @@ def test_total_cost_is_the_least_possible(n: int, m: int, seed: int, forbidden: 
 
 
 def test_two_who_want_the_same_column_share_what_is_best_for_both() -> None:
-    rows, columns = assign(np.array([[0.1, 0.2], [0.15, 0.9]]), 0.8)
-    assert dict(zip(rows.tolist(), columns.tolist(), strict=True)) == {0: 1, 1: 0}
+    assert assign(pairs(np.array([[0.1, 0.2], [0.15, 0.9]])), 0.8) == {0: 1, 1: 0}
+
+
+def test_of_two_who_want_the_only_column_the_dearer_stays_alone() -> None:
+    assert assign([(0, 5, 0.3), (7, 5, 0.2)], 0.8) == {7: 5}
 
 
 def test_iou_of_known_boxes() -> None:

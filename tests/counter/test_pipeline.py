@@ -90,6 +90,7 @@ def test_the_network_rests_in_a_still_room_and_nobody_is_lost() -> None:
     results = play(counter, script, 600)
     assert {r.presence[""] for r in results[5:]} == {5}
     assert script.calls < 60
+    assert [r.present for r in counter.close()] == [5]
     assert sum(r.inferred for r in results) == script.calls
     awake = Script(seated)
     assert not [r for r in play(PeopleCounter(awake, skip_still=False), awake, 50) if not r.inferred]
