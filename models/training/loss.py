@@ -66,14 +66,14 @@ def assign(
     return torch.where(chosen, owner, -1), torch.where(chosen, quality, 0.0)
 
 
-def _padded(boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _padded(boxes: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
     most = max(1, max(len(b) for b in boxes))
-    out = torch.zeros(len(boxes), most, 4)
+    out = torch.zeros(len(boxes), most, 4)  # filled on the CPU, moved once
     real = torch.zeros(len(boxes), most, dtype=torch.bool)
     for k, b in enumerate(boxes):
         out[k, : len(b)] = b
         real[k, : len(b)] = True
-    return out, real
+    return out.to(device), real.to(device)
 
 
 def detection_loss(maps: list[Tensor], truths: list[Tensor], ignores: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -86,10 +86,10 @@ def detection_loss(maps: list[Tensor], truths: list[Tensor], ignores: list[Tenso
     """
     logits, boxes, centres, strides = decode(maps)
     score = logits.detach().sigmoid()
-    truth, real = _padded(truths)
+    truth, real = _padded(truths, score.device)
     which, target = assign(score, boxes.detach(), centres, strides, truth, real)
     chosen = which >= 0
-    hidden, _ = _padded(ignores)
+    hidden, _ = _padded(ignores, score.device)
     x, y = centres[:, 0], centres[:, 1]
     covered = (
         (x > hidden[..., 0:1] - 4) & (x < hidden[..., 2:3] + 4)

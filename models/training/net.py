@@ -91,14 +91,16 @@ def decode(maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     logits, boxes, centres, strides = [], [], [], []
     for raw, stride in zip(maps, STRIDES, strict=True):
         height, width = raw.shape[2:]
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centre = (torch.stack([x, y], -1).reshape(-1, 2).to(raw) + 0.5) * stride
+        y, x = torch.meshgrid(
+            torch.arange(height, device=raw.device), torch.arange(width, device=raw.device), indexing="ij"
+        )
+        centre = (torch.stack([x, y], -1).reshape(-1, 2).float() + 0.5) * stride
         flat = raw.float().permute(0, 2, 3, 1).reshape(raw.shape[0], -1, 5)
         reach = torch.exp(flat[..., 1:].clamp(-4, 5)) * stride
         logits.append(flat[..., 0])
         boxes.append(torch.cat([centre - reach[..., :2], centre + reach[..., 2:]], -1))
         centres.append(centre)
-        strides.append(torch.full((len(centre),), float(stride)))
+        strides.append(torch.full((len(centre),), float(stride), device=raw.device))
     return torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(centres), torch.cat(strides)
 
 

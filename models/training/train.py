@@ -24,6 +24,7 @@ from .data.augment import Example
 from .data.mix import Mix, shards_in
 from .data.shards import Shards
 from .loss import detection_loss
+from .matching import Matcher, letterbox
 from .net import MEAN, SCALE, Detector, Size, cost, decode
 
 SIZES = {
@@ -47,34 +48,31 @@ class Average:
         torch._foreach_lerp_(mine, new, 1 - keep)
 
 
-def to_tensors(batch: list[Example]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def to_tensors(batch: list[Example], device: torch.device) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Pictures ``[B, 3, H, W]`` normalised, people, boxes to leave out."""
     images = np.stack([e.image for e in batch])
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) * SCALE
     people = [torch.from_numpy(np.ascontiguousarray(e.boxes, np.float32)) for e in batch]
     ignore = [torch.from_numpy(np.ascontiguousarray(e.ignore, np.float32)) for e in batch]
-    return x.contiguous(memory_format=torch.channels_last), people, ignore
+    return x.to(device).contiguous(memory_format=torch.channels_last), people, ignore
 
 
 @torch.no_grad()
 def average_precision(
     net: Detector, shards: Shards, count: int, size: tuple[int, int] = (416, 256)
 ) -> dict[str, float]:
-    """AP at IoU 0.5 and by top-centre point, and the recall at one false alarm a picture, on held-out renderings."""
-    from .matching import Matcher, letterbox
-
+    """AP at IoU 0.5 and by top-centre point, on held-out renderings."""
     matcher = Matcher()
+    device = next(net.parameters()).device
     for k in range(min(count, len(shards))):
         sample = shards[k]
         image, scale, left, top = letterbox(sample.image, size)
-        x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).contiguous(
-            memory_format=torch.channels_last
-        )
-        with torch.autocast("cpu", torch.bfloat16):
+        x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
             maps = net(x)
         logits, boxes, _, _ = decode(maps)
         score, index = logits[0].sigmoid().topk(200)
-        found = torch.cat([boxes[0][index], score[:, None]], 1).numpy()
+        found = torch.cat([boxes[0][index], score[:, None]], 1).cpu().numpy()
         found[:, :4] = (found[:, :4] - [left, top, left, top]) / scale
         labels = sample.labels
         good = (labels[:, 9] >= 0.22) & ((labels[:, 3:5] - labels[:, 1:3]).min(1) * scale >= 5)
@@ -131,6 +129,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 @click.option("--real-share", default=0.25, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--mosaic-share", default=0.25, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--seed", default=1, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU where there is one.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
 @click.option(
     "--save-every", default=150, show_default=True, type=click.IntRange(1), help="Iterations between checkpoints."
@@ -145,7 +144,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def main(
     shards: Path, real: Path | None, held_out: Path | None, out: Path, resume: Path | None, stage: str, iterations: int,
     batch: int, sizes: str, rate: float, real_share: float, mosaic_share: float, seed: int, save_every: int,
-    threads: int,
+    device: str, threads: int,
     check_every: int,
 ) -> None:  # fmt: skip
     """Train the detector.
@@ -160,7 +159,8 @@ def main(
     last = out / "last.pt"
     start_from = last if last.exists() else resume
     torch.manual_seed(seed)
-    net = Detector(Size()).to(memory_format=torch.channels_last)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    net = Detector(Size()).to(where, memory_format=torch.channels_last)
     average = Average(net)
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.02},
@@ -214,8 +214,8 @@ def main(
             lr = rate * min(1.0, (iteration + seen / batch) / 300)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        x, people, ignore = to_tensors(next(source))
-        with torch.autocast("cpu", torch.bfloat16):
+        x, people, ignore = to_tensors(next(source), where)
+        with torch.autocast(where.type, torch.bfloat16):
             maps = net(x)
         loss, parts = detection_loss([m.float() for m in maps], people, ignore)
         optimiser.zero_grad(set_to_none=True)

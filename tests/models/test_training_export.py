@@ -184,3 +184,44 @@ def test_the_fallback_counts_where_the_default_was_never_pulled(
     assert "headroom models pull" in caplog.text
     with pytest.raises(ModelError, match="headroom models pull"):
         resolve(registry().defaults["door"], "door")
+
+
+def test_training_stops_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed (extra 'training')")
+    import json
+
+    from click.testing import CliRunner
+
+    from models.training.data.shards import COLUMNS, Sample, write_shard
+    from models.training.train import main
+
+    row = np.zeros((1, len(COLUMNS)), np.float32)
+    row[0, 1:5], row[0, 9] = (40, 30, 90, 140), 1.0
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards" / "a.npz", [Sample(np.full((160, 256, 3), 90, np.uint8), row, "lobby")])
+    common = [
+        "--shards",
+        str(tmp_path / "shards"),
+        "--batch",
+        "2",
+        "--sizes",
+        "small",
+        "--threads",
+        "1",
+        "--save-every",
+        "2",
+    ]
+
+    def run(out: str, *more: str) -> list[dict[str, object]]:
+        result = CliRunner().invoke(main, [*common, "--out", str(tmp_path / out), *more], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in (tmp_path / out / "log.jsonl").read_text().splitlines()]
+
+    assert run("a", "--iterations", "2")[-1]["seen"] == 0
+    log = run("a", "--iterations", "4")
+    assert (log[-1]["start"], log[-1]["seen"]) == (2, 4)
+    final = run("b", "--iterations", "2", "--stage", "decay", "--resume", str(tmp_path / "a" / "last.pt"))
+    assert (final[-1]["start"], final[-1]["seen"]) == (0, 8)
+    state = export.read_checkpoint(tmp_path / "b" / "last.pt")
+    export.write_small(state, tmp_path / "small.npz")
+    run("c", "--iterations", "1", "--resume", str(tmp_path / "small.npz"))
