@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from counter._models import load as load_models
 from counter.agent.outbox import find_enrolment
 from counter.agent.settings import CameraSettings, SensorSettings
 from counter.agent.supervisor import Agent
@@ -93,6 +95,7 @@ def confinement(settings: SensorSettings, path: Path, state: Path, *, enrolled: 
     for camera in settings.camera:
         model = resolve(camera.model, camera.scene.mode)
         read |= {x.path.resolve().parent for x in (model, *model.alternatives)}
+        read |= _model_sources(camera)
         if enrolled:
             ports |= {_port(find_enrolment(camera, state).identity.service_url)}
         read |= _recordings(camera)
@@ -105,6 +108,16 @@ def confinement(settings: SensorSettings, path: Path, state: Path, *, enrolled: 
         devices=tuple(sorted(devices)),
         connect=tuple(sorted(ports - {0})),
     )
+
+
+def _model_sources(camera: CameraSettings) -> set[Path]:
+    """Where published models lie from which optimised ones were made: they are compared at every start."""
+    places = {Path(load_models("registry").cache_folder())}
+    if data := os.environ.get("HEADROOM_DATA"):
+        places.add(Path(data) / "teachers")
+    if camera.model is not None and Path(camera.model).is_file():
+        places.add(Path(camera.model).resolve().parent)
+    return places
 
 
 def _recordings(camera: CameraSettings) -> set[Path]:
