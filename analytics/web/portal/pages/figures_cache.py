@@ -69,6 +69,27 @@ class FreshCache:
                 return
         self._start(key, lambda: self.get(key, make, fresh=fresh, keep=keep))
 
+    def soon(
+        self, key: Hashable, make: Callable[[], T], *, fresh: float, keep: float, patience: float = 0.2
+    ) -> T | None:
+        """The value if it is there or made within ``patience`` seconds; else None, and it is being made."""
+        if not self._background:
+            return self.get(key, make, fresh=fresh, keep=keep)
+        found = self._find(key, fresh, keep, make)
+        if found is not None:
+            return cast(T, found.value)
+        with self._lock:
+            begun = key in self._making
+        if not begun:
+            self._start(key, lambda: self.get(key, make, fresh=fresh, keep=keep))
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            with self._lock:
+                if (entry := self._entries.get(key)) is not None:
+                    return cast(T, entry.value)
+            time.sleep(0.01)
+        return None
+
     def _find(self, key: Hashable, fresh: float, keep: float, make: Callable[[], object]) -> _Entry | None:
         with self._lock:
             entry = self._entries.get(key)

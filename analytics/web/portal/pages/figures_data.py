@@ -26,17 +26,17 @@ Array = npt.NDArray[np.float64]
 NAMES = (
     "coverage", "planned_frequency", "frequency", "planned_fill", "fill", "planned_utilisation", "utilisation",
     "expected_known", "unused_booked", "unscheduled", "no_show_rate", "unknown_rate", "hours_lost", "release_hours",
-    "booked_hours", "in_use_hours", "open_hours", "measured_hours",
+    "booked_hours", "in_use_hours", "open_hours", "measured_hours", "planned_frequency_measured",
 )  # fmt: skip
 BY_START = (
     "bookings", *(f"bookings_{outcome.word}" for outcome in Outcome), "attendance", "attended_bookings",
-    "release_minutes",
 )  # fmt: skip
 """Kept by the local hour in which bookings start: from these single bookings can be told."""
 MEASURES = tuple(dict.fromkeys((*metrics.needed_measures(NAMES), *metrics.OUTCOMES, "bookings_withdrawn")))
 ENOUGH = 0.6
 """Coverage below which a figure is shown with a warning and left out of rankings."""
 _FRESH, _KEEP = 30.0, 900.0
+_FRESH_PAST, _KEEP_PAST = 300.0, 6 * 3600.0
 _ROOMS_AT_ONCE = 50
 
 
@@ -47,14 +47,17 @@ class Month:
     Attributes:
         days: without gaps.
         by_day: measure to shape (rooms, days).
-        by_hour: measure of ``BY_START`` to shape (rooms, days, 24), float32.
-        missing: room-days with measuring hours and no roll-up, shape (rooms, days).
+        starts: room, day and hour of every hour in which a booking starts, shape (n, 3).
+        at_start: measure of ``BY_START`` at those, shape (n,).
+        booked: booked minutes by room, day and hour, shape (rooms, days, 24).
     """
 
     room_ids: tuple[str, ...]
     days: tuple[date, ...]
     by_day: Mapping[str, Array]
-    by_hour: Mapping[str, npt.NDArray[np.float32]]
+    starts: npt.NDArray[np.int64]
+    at_start: Mapping[str, npt.NDArray[np.float32]]
+    booked: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ class FigureData:
             until = _next_month(begin) if last < self.today.replace(day=1) else self.today + timedelta(days=1)
             key = (self.visit.org_id, "month", begin, until, self.fingerprint)
             make = _month_maker(self.store, self.visit.org_id, self.site, begin, min(until, _next_month(begin)))
-            found.append(self.cache.get(key, make, fresh=_FRESH, keep=_KEEP))
+            past = until <= self.today
+            fresh, keep = (_FRESH_PAST, _KEEP_PAST) if past else (_FRESH, _KEEP)
+            found.append(self.cache.get(key, make, fresh=fresh, keep=keep))
         return found
 
     def sums(self, choice: Filter, rooms: Sequence[Room] | None = None) -> Sums:
@@ -169,6 +174,25 @@ class FigureData:
         }
         return Sums(tuple(chosen), tuple(days), measures)
 
+    def room_sums(self, choice: Filter, room: Room) -> Sums:
+        """Sums of one room, straight from the store: a page of one room needs no other's."""
+        end = min(choice.end, self.today + timedelta(days=1))
+        if end <= choice.start:
+            return Sums((room,), (), {name: np.zeros((1, 0)) for name in MEASURES})
+        loaded = day_sums(self.store, Scope(self.visit.org_id, choice.start, end), [room], MEASURES, self.site)
+        keep = np.array([choice.keeps(day, self.site.organisation.periods) for day in loaded.days], dtype=np.bool_)
+        days = tuple(day for day, yes in zip(loaded.days, keep.tolist(), strict=True) if yes)
+        return Sums((room,), days, {name: values[:, keep].sum(axis=2) for name, values in loaded.measures.items()})
+
+    def warm(self) -> None:
+        """Have the usual period's and the past year's sums made ready: the next page will ask for them."""
+
+        def make() -> int:
+            start, end = self.usual()
+            return len(self.months(start, end)) + len(self.months(self.today - timedelta(days=365), self.today))
+
+        self.cache.warm((self.visit.org_id, "warm", self.today), make, fresh=_FRESH_PAST, keep=_KEEP)
+
     def zone_of(self, room: Room) -> ZoneInfo:
         return ZoneInfo(self.site.buildings[room.building_id].time_zone)
 
@@ -191,23 +215,26 @@ def cache_of(request: Request) -> FreshCache:
 def _month_maker(store: PortalStore, org_id: str, site: Site, start: date, end: date) -> Callable[[], Month]:
     def make() -> Month:
         rooms = list(site.rooms.values())
-        by_day: dict[str, list[Array]] = {name: [] for name in MEASURES}
-        by_hour: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in BY_START}
-        days: tuple[date, ...] = tuple(start + timedelta(days=i) for i in range((end - start).days))
+        days = tuple(start + timedelta(days=i) for i in range((end - start).days))
+        by_day = {name: np.zeros((len(rooms), len(days))) for name in MEASURES}
+        booked = np.zeros((len(rooms), len(days), 24), dtype=np.uint8)
+        starts = [np.zeros((0, 3), dtype=np.int64)]
+        at_start: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in BY_START}
         for at in range(0, len(rooms), _ROOMS_AT_ONCE):  # memory for some rooms' hours at a time
             some = rooms[at : at + _ROOMS_AT_ONCE]
-            loaded = day_sums(store, Scope(org_id, start, end), some, tuple({*MEASURES, *BY_START}), site)
+            loaded = day_sums(store, Scope(org_id, start, end), some, tuple({*MEASURES, *BY_START}), site).measures
             for name in MEASURES:
-                by_day[name].append(loaded.measures[name].sum(axis=2))
+                by_day[name][at : at + len(some)] = loaded[name].sum(axis=2)
+            booked[at : at + len(some)] = np.minimum(loaded["booked_minutes"], 60)
+            found = np.argwhere(loaded["bookings"] > 0)
             for name in BY_START:
-                by_hour[name].append(loaded.measures[name].astype(np.float32))
-        empty, none = np.zeros((0, len(days))), np.zeros((0, len(days), 24), dtype=np.float32)
+                at_start[name].append(loaded[name][tuple(found.T)].astype(np.float32))
+            starts.append(found + np.array((at, 0, 0)))
+        none = np.zeros(0, dtype=np.float32)
         return Month(
-            tuple(room.id for room in rooms),
-            days,
-            {name: np.concatenate(parts) if parts else empty for name, parts in by_day.items()},
-            {name: np.concatenate(parts) if parts else none for name, parts in by_hour.items()},
-        )
+            tuple(room.id for room in rooms), days, by_day, np.concatenate(starts),
+            {name: np.concatenate(parts) if parts else none for name, parts in at_start.items()}, booked,
+        )  # fmt: skip
 
     return make
 

@@ -19,7 +19,7 @@ from analytics.domain.model import HEALTH_BITS, BookingStatus, Building, Room, S
 from analytics.domain.occupancy import Occupancy, combine, room_occupancy
 from analytics.domain.plan import MatchRules, span_mask
 from analytics.domain.series import per_minute
-from analytics.domain.time import FloatArray, day_bounds, local_grid, minute_of, moment_of
+from analytics.domain.time import Calendar, FloatArray, day_bounds, local_grid, minute_of, moment_of
 from analytics.store.base import Store
 
 STALE = 10
@@ -136,7 +136,8 @@ class _View:
     def room(self, room: Room) -> RoomNow:
         building = self.site.buildings[room.building_id]
         bookings = self._bookings(room)
-        occupancy, start = self._occupancy(room)
+        calendar = self.site.calendar(room)
+        occupancy, start = self._occupancy(room, calendar)
         people = occupancy.people
         valid = np.flatnonzero(~np.isnan(people))
         last = int(valid[-1]) if valid.size else -1
@@ -147,7 +148,7 @@ class _View:
         empty_since = _empty_since(people, valid, start) if count == 0 else None
         fitted = self._fitted(room)
         ends = {s.id: _last_contact(self.slots.get(s.id)) for s, _ in fitted}
-        open_now = self._open(room)
+        open_now = bool(calendar.open(local_grid(calendar.zone, minute_of(self.now), 1))[0])
         silent = tuple(
             i for i, at in ends.items() if open_now and (at is None or self.now - at >= timedelta(minutes=STALE))
         )
@@ -180,7 +181,7 @@ class _View:
         own = list(self.watching.get(room.id, ()))
         return own or [pair for part in room.parts for pair in self.watching.get(part, ())]
 
-    def _occupancy(self, room: Room) -> tuple[Occupancy, int]:
+    def _occupancy(self, room: Room, calendar: Calendar) -> tuple[Occupancy, int]:
         zone = self.zones[room.building_id]
         start, _ = day_bounds(self.now.astimezone(zone).date(), zone)
         length = minute_of(self.now) - start
@@ -188,9 +189,9 @@ class _View:
         if not own and room.parts:
             parts = [self.site.rooms[p] for p in room.parts if p in self.site.rooms]
             if parts:
-                return combine([self._occupancy(part)[0] for part in parts]), start
+                return combine([self._occupancy(part, self.site.calendar(part))[0] for part in parts]), start
         grid = local_grid(zone, start, length)
-        measuring = self.site.calendar(room).open(grid)
+        measuring = calendar.open(grid)
         series = []
         for sensor, watch in own:
             slots = self.slots[sensor.id]
@@ -206,10 +207,6 @@ class _View:
         end = np.array([minute_of(b.end) for b in spans], dtype=np.int64) + self.rules.margin_after
         booked = span_mask(begin, end, start, length)
         return room_occupancy(series, length, empty=empty, booked=booked, expected=measuring), start
-
-    def _open(self, room: Room) -> bool:
-        grid = local_grid(self.zones[room.building_id], minute_of(self.now), 1)
-        return bool(self.site.calendar(room).open(grid)[0])
 
     def _seats(self, room: Room) -> int | None:
         return room.capacity_on(self.now.astimezone(self.zones[room.building_id]).date())

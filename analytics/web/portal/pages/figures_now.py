@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from analytics.accounts.rights import Right
 from analytics.domain.disclosure import small
 from analytics.domain.model import Building
-from analytics.web.portal.pages.figures_data import FigureData, figure_data
+from analytics.web.portal.pages.figures_data import figure_data
 from analytics.web.portal.pages.figures_filter import number_order
 from analytics.web.portal.pages.figures_live import LiveView, RoomNow, State, live_view
 from analytics.web.portal.view import page, templates
@@ -79,7 +79,9 @@ def add_now_page(pages: Pages) -> None:
 
     @pages.get("/o/{org_id}/now", Right.SEE_FIGURES)
     def now(request: Request, visit: FigureVisit, wall: str = "") -> Response:
-        return page(request, "now.html", visit, **_context(request, visit), wall=bool(wall))
+        context = _context(request, visit)
+        figure_data(request, visit).warm()
+        return page(request, "now.html", visit, **context, wall=bool(wall))
 
     @pages.get("/o/{org_id}/now/board", Right.SEE_FIGURES)
     def board(request: Request, visit: FigureVisit) -> Response:
@@ -141,8 +143,3 @@ def _tile(room: RoomNow, visit: Visit, at: datetime, hidden: bool) -> Tile:
         since = max(room.empty_since, room.booking.start) if room.booking else room.empty_since
         minutes = int((at - since) / timedelta(minutes=1))
     return Tile(room, text, share, title, minutes)
-
-
-def warm_overview(data: FigureData) -> None:
-    """Have the sums of the usual period made ready: the next page will ask for them."""
-    data.cache.warm((data.visit.org_id, "warm", data.today), lambda: data.months(*data.usual()), fresh=60, keep=600)

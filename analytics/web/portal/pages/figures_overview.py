@@ -142,52 +142,51 @@ def key_figures(t: Language, total: dict[str, float], days: int) -> list[KeyFigu
     ]  # fmt: skip
 
 
-def week_text(t: Language, label: str) -> str:
-    """``2026-W41`` for people."""
-    return t("wk {week}", week=int(label[-2:]))
-
-
 def trend(t: Language, sums: Sums) -> Chart:
     """Planned and measured frequency a week."""
-    labels, found = sums.by_day(week_of, ("coverage", "planned_frequency", "frequency", "unused_booked", "hours_lost"))
-    texts = _distinct(t, labels)
+    names = ("coverage", "planned_frequency", "planned_frequency_measured", "frequency", "unused_booked")
+    labels, found = sums.by_day(week_of, names)
+    texts = week_texts(t, labels)
+    used = found["planned_frequency_measured"] * (1 - np.nan_to_num(found["unused_booked"]))
     series = [
-        (t("planned"), [known(v) for v in found["planned_frequency"]], charts.PLANNED, "dash"),
-        (t("measured"), [known(v) for v in found["frequency"]], charts.MEASURED, "solid"),
+        (t("booked"), [known(v) for v in found["planned_frequency"]], charts.PLANNED, "dash"),
+        (t("booked and in use"), [known(v) for v in used], charts.USED, "dot"),
+        (t("in use, measured"), [known(v) for v in found["frequency"]], charts.MEASURED, "solid"),
     ]
     rows = tuple(
         (
             texts[i],
             t.percent(float(found["planned_frequency"][i])),
+            t.percent(float(used[i])),
             t.percent(float(found["frequency"][i])),
             t.percent(float(found["unused_booked"][i])),
             t.percent(float(found["coverage"][i])),
         )
         for i in range(len(labels))
     )
-    gap = found["planned_frequency"] - found["frequency"]
     summary = t("Nothing was measured in this period.")
-    if not np.isnan(gap).all():
-        worst = int(np.nanargmax(gap))
+    if not np.isnan(found["unused_booked"]).all():
+        worst = int(np.nanargmax(found["unused_booked"]))
         summary = t(
-            "Rooms were in use {low} to {high} of the time; furthest below plan in {week}: {measured} of {planned}.",
+            "Rooms were in use {low} to {high} of the time. In {week} most of what was booked stood empty: {share}.",
             low=t.percent(float(np.nanmin(found["frequency"]))),
             high=t.percent(float(np.nanmax(found["frequency"]))),
             week=texts[worst],
-            measured=t.percent(float(found["frequency"][worst])),
-            planned=t.percent(float(found["planned_frequency"][worst])),
+            share=t.percent(float(found["unused_booked"][worst])),
         )
-    heads = (t("Week"), t("planned"), t("measured"), t("Booked, not used"), t("Coverage"))
+    heads = (
+        t("Week"), t("booked"), t("booked and in use"), t("in use, measured"), t("Booked, not used"), t("Coverage"),
+    )  # fmt: skip
     return Chart(
-        "trend", t("In use, week by week"), summary, charts.lines(t, texts, series), Table(heads, rows),
-        t("A week without measurement leaves a gap."),
+        "trend", t("Booked and in use, week by week"), summary, charts.lines(t, texts, series), Table(heads, rows),
+        t("Share of the open time. A week without measurement leaves a gap."),
     )  # fmt: skip
 
 
 def lost(t: Language, sums: Sums) -> Chart:
     """Booked hours without anybody, a week."""
     labels, found = sums.by_day(week_of, ("coverage", "hours_lost", "booked_hours"))
-    texts = _distinct(t, labels)
+    texts = week_texts(t, labels)
     values = [known(v) for v in found["hours_lost"]]
     some = [v for v in values if v is not None]
     summary = t("Nothing was measured in this period.")
@@ -281,7 +280,7 @@ def formulas(t: Language) -> list[tuple[str, str]]:
     return [(text, FIGURES[name].formula) for name, text in texts.items()]
 
 
-def _distinct(t: Language, labels: Sequence[str]) -> list[str]:
-    """Week texts, with the year where the period holds more than one."""
+def week_texts(t: Language, labels: Sequence[str]) -> list[str]:
+    """``2026-W41`` for people, with the year where the period holds more than one."""
     several = len({label[:4] for label in labels}) > 1
-    return [f"{week_text(t, label)} {label[:4]}" if several else week_text(t, label) for label in labels]
+    return [t("wk {week}", week=int(label[-2:])) + (f" {label[:4]}" if several else "") for label in labels]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from analytics.assemble import RoomDays, load_room
 from analytics.domain import metrics
 from analytics.domain.disclosure import small
 from analytics.domain.model import Room
-from analytics.domain.time import day_bounds, moment_of
+from analytics.domain.time import day_bounds, minute_of, moment_of
 from analytics.figures import Scope, day_sums, heat_sums
 from analytics.web.portal import charts
 from analytics.web.portal.charts import Block, Chart, DayLine, Table
@@ -71,7 +71,7 @@ def _room_page(
     day, problem = _day_of(request.query_params.get("day", "") if day_text is None else day_text, data)
     monday = day - timedelta(days=day.weekday())
     week = load_room(data.store, data.site, room_id, monday, monday + timedelta(days=6), data.rules_of)
-    sums = data.sums(choice, [shown])
+    sums = data.room_sums(choice, shown)
     events = event_rows(data, week, visit) if visit.may(Right.SEE_EVENTS, shown.building_id) else []
     return page(
         request,
@@ -150,10 +150,11 @@ class _Day:
     clock: list[str]
 
 
-def _minutes(week: RoomDays, day: date, visit: Visit) -> _Day:
+def _minutes(week: RoomDays, day: date, visit: Visit, now: datetime) -> _Day:
     begin, end = day_bounds(day, week.calendar.zone)
     low, high = begin - week.grid.start, end - week.grid.start
-    people = week.occupancy.people[low:high]
+    people = week.occupancy.people[low:high].copy()
+    people[max(minute_of(now) - begin, 0) :] = np.nan  # what is to come is not known, whatever a test store holds
     hidden = np.zeros(people.size, dtype=np.bool_)
     if not visit.may(Right.SEE_SMALL_COUNTS, week.room.building_id):
         hidden = small(people) & week.facts.plan.owned[low:high]
@@ -163,7 +164,7 @@ def _minutes(week: RoomDays, day: date, visit: Visit) -> _Day:
 
 def day_chart(t: Language, data: FigureData, week: RoomDays, day: date, visit: Visit) -> Chart:
     """Measured steps over planned blocks, the capacity as a line."""
-    found = _minutes(week, day, visit)
+    found = _minutes(week, day, visit, data.now)
     shown = np.where(found.hidden, np.float32(4), found.people)
     seats = week.room.capacity_on(day)
     names = visit.may(Right.SEE_EVENTS, week.room.building_id)
@@ -232,8 +233,9 @@ def _day_summary(t: Language, found: _Day, bookings: int, seats: int | None) -> 
             people=people, time=found.clock[at], seats=seats, count=bookings,
         )  # fmt: skip
     return t(
-        "Most people at once: {people} at {time}. Bookings: {count}.", people=people, time=found.clock[at], count=bookings
-    )
+        "Most people at once: {people} at {time}. Bookings: {count}.",
+        people=people, time=found.clock[at], count=bookings,
+    )  # fmt: skip
 
 
 def _day_table(t: Language, found: _Day, planned: list[tuple[int, int]], first: int, last: int) -> Table:

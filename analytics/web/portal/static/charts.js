@@ -7,6 +7,8 @@
     if (window.innerWidth < 600) narrow(figure.layout);
     return window.Plotly.newPlot(place, figure.data, figure.layout, config);
   });
+  // A page that says that something is still being worked out looks again by itself.
+  if (document.getElementById("again")) window.setTimeout(() => window.location.reload(), 2000);
   Promise.allSettled(drawn).then(() => { document.body.dataset.ready = "1"; });
 
   function narrow(layout) {
