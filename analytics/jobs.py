@@ -104,6 +104,11 @@ class Jobs:
                 logger.warning("scheduled work is still under way; it ends with the process")
 
     @property
+    def started(self) -> bool:
+        """Whether this process does scheduled work at all."""
+        return self._thread is not None
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()

@@ -25,6 +25,8 @@ from analytics.service_keys import ServiceKeys, load_or_create
 from analytics.settings import ServiceSettings
 from analytics.store.base import Store
 from analytics.store.errors import StoreError
+from analytics.web.api.access import SECURITY_SCHEMES as API_SCHEMES
+from analytics.web.api.mount import mount_api
 from analytics.web.enrolment import enrolment_router
 from analytics.web.portal.core import Portal, PortalStore
 from analytics.web.portal.mount import mount_portal
@@ -89,6 +91,7 @@ def create_app(settings: ServiceSettings, store: PortalStore, services: Services
     app.include_router(ingest_router(parts.door))
     app.include_router(enrolment_router(parts.enrolment, settings.limits))
     mount_portal(app, parts.portal)
+    mount_api(app, parts.jobs)
     if settings.behind_proxy or settings.public_url is not None:
         app.add_middleware(BehindProxy, public_url=settings.public_url)
     return app
@@ -122,7 +125,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         components = document.setdefault("components", {})
-        components.setdefault("securitySchemes", {}).update(SECURITY_SCHEMES)
+        components.setdefault("securitySchemes", {}).update({**SECURITY_SCHEMES, **API_SCHEMES})
         schemas = components.setdefault("schemas", {})
         for model in (Problem, *SCHEMAS):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
