@@ -1,0 +1,128 @@
+"""axe-core on every page of a simulated organisation: WCAG 2.2 A and AA and best practices, without exception."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+
+from analytics.demo.campus import ORGANISATION, ROOM  # noqa: E402
+from analytics.web.portal.mount import all_pages  # noqa: E402
+from tests.browser.watching import DESKTOP, PHONE, Watched, accept, chromium, person, running  # noqa: E402
+
+pytestmark = pytest.mark.browser
+# Pages that need something in their address; None: not a page for people.
+ADDRESSES: dict[str, str | None] = {
+    "/": None,
+    "/login": "/login",
+    "/invitation/{secret}": "/invitation/none-such",
+    "/account": "/account",
+    "/account/data.json": None,
+    "/static/plotly.min.js": None,
+    "/o/{org_id}/now/board": None,
+    "/o/{org_id}/data/export": None,
+    "/o/{org_id}/data/dictionary.json": None,
+    "/o/{org_id}/settings/sources/new": "/o/{org_id}/settings/sources/new?kind=rest",
+    "/o/{org_id}/settings/sources/{source_id}": None,  # drawn by the same template as the new one
+}
+MORE = (
+    "/o/{org_id}/now?wall=1",
+    "/o/{org_id}/bookings?show=too_large",
+    "/o/{org_id}/none-such",
+    "/o/{org_id}/data?what=bookings",
+)
+ON_A_PHONE = ("now", "overview", "rooms/{room_id}", "bookings", "data", "settings", "users")
+# What plotly draws is a picture (role=img with a name and a table beside it): its inner shapes are nobody's text.
+WITHOUT_PICTURES = {"exclude": [[".js-plotly-plot svg"]]}
+OPTIONS = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
+    "resultTypes": ["violations"],
+}
+
+
+def addresses() -> list[str]:
+    """Every page with a GET route: a new one is tested, or this list says why not."""
+    paths = [path for method, path, _ in all_pages().rules if method == "GET"]
+    found = [ADDRESSES.get(path, path) for path in paths]
+    return [filled(path) for path in (*found, *MORE) if path is not None]
+
+
+def filled(path: str) -> str:
+    path = path.replace("{org_id}", ORGANISATION).replace("{room_id}", ROOM)
+    assert "{" not in path, f"{path}: say in ADDRESSES how to get there"
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def chief(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """The controller of a demo that is simulated alone."""
+    folder = tmp_path_factory.mktemp("axe")
+    command = ("demo", "--folder", str(folder), "--rooms", "5", "--weeks", "4", "--no-footage", "--no-browser")
+    with running(*command) as demo, person(browser, demo.url) as watched:  # type: ignore[arg-type]
+        page = watched.page()
+        accept(page, demo.link, "chief@campus.example", "Chief")
+        page.wait_for_url("**/now")
+        yield watched
+
+
+def violations(watched: Watched, path: str, size: dict[str, int]) -> list[str]:
+    page = watched.page()
+    page.set_viewport_size(size)  # type: ignore[arg-type]
+    page.goto(watched.base + path)
+    if page.locator("script[src*='charts.js'], script[src*='now.js']").count():
+        page.wait_for_selector("body[data-ready]")
+    # What is folded is checked too.
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    results = axe_module.Axe().run(page, context=WITHOUT_PICTURES, options=OPTIONS)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    page.close()
+    found = [
+        f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:150] for node in one['nodes'][:3]]}"
+        for one in results.response["violations"]
+    ]
+    return [*found, *([f"the page is {wide} px wider than the screen"] if wide > 0 else [])]
+
+
+@pytest.mark.parametrize("path", addresses())
+def test_on_a_desktop(chief: Watched, path: str) -> None:
+    assert violations(chief, path, DESKTOP) == []
+
+
+@pytest.mark.parametrize("path", [filled(f"/o/{{org_id}}/{path}") for path in ON_A_PHONE])
+def test_on_a_phone(chief: Watched, path: str) -> None:
+    assert violations(chief, path, PHONE) == []
+
+
+def test_before_one_is_logged_in(browser: object, chief: Watched) -> None:
+    with person(browser, chief.base) as visitor:  # type: ignore[arg-type]
+        assert violations(visitor, "/login", PHONE) == []
+
+
+def test_nothing_went_wrong_in_the_browser(chief: Watched) -> None:
+    assert chief.problems == []
+
+
+def test_every_text_on_the_simulated_pages_says_so(chief: Watched) -> None:
+    page = chief.page()
+    for path in addresses():
+        if path.startswith("/o/") and "none-such" not in path:
+            page.goto(chief.base + path)
+            assert page.locator(".simulated").is_visible(), path
+
+
+def test_the_bundled_rules_are_recent() -> None:
+    """WCAG 2.2 came with axe-core 4.5."""
+    script = (Path(axe_module.__file__).parent / "axe.min.js").read_text("utf-8")[:200]
+    version = re.search(r"axe v(\d+)\.(\d+)", script)
+    assert version is not None
+    assert (int(version[1]), int(version[2])) >= (4, 10)
