@@ -75,6 +75,10 @@ class Departure:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+Serve = Callable[[Arrival, Sensor, bytes], bytes]
+"""Something else that a proven sensor may bring: from request, sensor and body to the answer's body."""
+
+
 class IngestDoor:
     """Takes batches of proven sensors into the store."""
 
@@ -106,8 +110,12 @@ class IngestDoor:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._committer.close()
 
-    async def take(self, arrival: Arrival) -> Departure:
-        """Answer one request. Raises ProblemError for everything that is not proven."""
+    async def take(self, arrival: Arrival, serve: Serve | None = None) -> Departure:
+        """Answer one request. Raises ProblemError for everything that is not proven.
+
+        Args:
+            serve: what is done for the proven sensor, in a worker; default: counts are taken in.
+        """
         self._check_way(arrival)
         caller = str(arrival.client)
         # Behind a proxy on this machine all callers share one address: there, proof comes before the limit.
@@ -121,7 +129,7 @@ class IngestDoor:
             if wait := self._strangers.take(caller):
                 raise _too_many_failures(wait) from None
             raise ProblemError(401, "not-proven", str(error), headers={"WWW-Authenticate": SCHEME}) from None
-        status, answer, headers = await self._serve(arrival, claim, key, sensor, body)
+        status, answer, headers = await self._serve(arrival, sensor, body, serve)
         headers[ANSWER_HEADER] = sign_answer(key, claim, status=status, body=answer, now=self._clock())
         if (newer := self._next_key(key)) is not None:
             headers[NEXT_KEY_HEADER] = newer
@@ -202,11 +210,13 @@ class IngestDoor:
     # -- what does it bring
 
     async def _serve(
-        self, arrival: Arrival, claim: RequestSignature, key: SensorKey, sensor: Sensor, body: bytes
+        self, arrival: Arrival, sensor: Sensor, body: bytes, serve: Serve | None
     ) -> tuple[int, bytes, dict[str, str]]:
         try:
             if wait := self._sensors.take(sensor.id):
                 raise ProblemError(429, "too-many-requests", "this sensor sends too often; wait", retry_after=wait)
+            if serve is not None:
+                return 200, await self._in_worker(serve, arrival, sensor, body), {}
             batch = await self._in_worker(self._decode, arrival.headers, body, sensor.id)
             answer = await self._store_batch(sensor, batch)
         except ProblemError as problem:

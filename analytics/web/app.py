@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from analytics.care import Care
 from analytics.enrolment import Enrolment
 from analytics.ingest.door import IngestDoor
 from analytics.ingest.router import SCHEMAS, SECURITY_SCHEMES, ingest_router
@@ -27,6 +28,7 @@ from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.web.api.access import SECURITY_SCHEMES as API_SCHEMES
 from analytics.web.api.mount import mount_api
+from analytics.web.care import care_router
 from analytics.web.enrolment import enrolment_router
 from analytics.web.portal.core import Portal, PortalStore
 from analytics.web.portal.mount import mount_portal
@@ -68,6 +70,11 @@ class Services:
         portal = Portal.build(store, keys.store, https=settings.https)
         return cls(settings, store, keys, door, enrolment, portal, Jobs(store, portal.keep))
 
+    @property
+    def care(self) -> Care:
+        """What sensors say of themselves, and what they are told."""
+        return Care(self.portal.keep)
+
     def close(self) -> None:
         """End scheduled work and write what was taken in. The store stays open: its owner closes it."""
         self.jobs.stop()
@@ -89,6 +96,7 @@ def create_app(settings: ServiceSettings, store: PortalStore, services: Services
     app.state.services = parts
     _add_health(app, store)
     app.include_router(ingest_router(parts.door))
+    app.include_router(care_router(parts.door, parts.care))
     app.include_router(enrolment_router(parts.enrolment, settings.limits))
     mount_portal(app, parts.portal)
     mount_api(app, parts.jobs)
@@ -102,6 +110,7 @@ def create_ingest_app(services: Services) -> FastAPI:
     app = _application("Headroom counts")
     _add_health(app, services.store)
     app.include_router(ingest_router(services.door))
+    app.include_router(care_router(services.door, services.care))
     return app
 
 
