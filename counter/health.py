@@ -32,7 +32,7 @@ WIDTH, HEIGHT = COLUMNS * CELL, ROWS * CELL
 """The small picture: 160 x 90, in 16 x 9 cells of 10 x 10."""
 LOOK_SECONDS = 1.0
 TEXTURED = 3.0  # grey levels of deviation in a cell from which there is something to recognise
-MATCH = 0.45  # correlation from which a cell shows what it showed
+MATCH = 0.6  # correlation from which a cell shows what it showed
 SAME = 0.8  # correlation of a cell with itself some seconds ago from which it holds still
 LEARN_SECONDS = 10.0  # how long a view must hold still to be believed
 MEMORY_SECONDS = 120.0  # how quickly the learned view follows the light
@@ -77,8 +77,9 @@ class ViewHealth:
     shift: float = 0.04
     _dark: _Latch = field(init=False, default_factory=lambda: _Latch(10.0, 3.0))
     _frozen: _Latch = field(init=False, default_factory=lambda: _Latch(18.0, 0.0))
-    _blocked: _Latch = field(init=False, default_factory=lambda: _Latch(15.0, 3.0))
-    _moved: _Latch = field(init=False, default_factory=lambda: _Latch(15.0, 5.0))
+    _wrong: _Latch = field(init=False, default_factory=lambda: _Latch(15.0, 4.0))
+    _away: float = field(init=False, default=0.0)  # of the looks at a wrong view, those that found it elsewhere
+    _kind: Health = field(init=False, default=Health.BLOCKED)
     _next: float = field(init=False, default=-np.inf)
     _shape: tuple[int, ...] | None = field(init=False, default=None)
     _sample: NDArray[np.uint8] | None = field(init=False, default=None)
@@ -107,8 +108,7 @@ class ViewHealth:
         small = shrink(frame)
         dark = self._dark.update(float(np.percentile(small, 95.0)) < self.dark, t)
         if dark or frozen or self._dark._since is not None:
-            self._blocked.rest()
-            self._moved.rest()
+            self._wrong.rest()
         else:
             self._judge(small, t)
         found = set()
@@ -116,17 +116,15 @@ class ViewHealth:
             found.add(Health.DARK)
         if frozen:
             found.add(Health.NO_SIGNAL)
-        if self._blocked.on:
-            found.add(Health.BLOCKED)
-        if self._moved.on and not self._blocked.on:
-            found.add(Health.MOVED)
+        if self._wrong.on:
+            found.add(self._kind)
         self._found = frozenset(found)
         return self._found
 
     def pause(self) -> None:
         """The camera was closed: faults begin anew when it opens; the learned view stays."""
         self._dark, self._frozen = _Latch(10.0, 3.0), _Latch(18.0, 0.0)
-        self._blocked, self._moved = _Latch(15.0, 3.0), _Latch(15.0, 5.0)
+        self._wrong = _Latch(15.0, 4.0)
         self._sample = self._recent = None
         self._calm_since = None
         self._next, self._found = -np.inf, frozenset()
@@ -160,27 +158,36 @@ class ViewHealth:
         match = correlation(small, self._view) > MATCH
         # A cell that holds still, or shows nothing at all, and is not what it was.
         lost = textured & ~match & (still | flat)
-        lost_share = float(lost.sum()) / seen
+        lost_share = max(float(lost.sum()) / seen, covered(lost, textured))
         sharp = int((~flat).sum()) >= 0.5 * seen
         dx, dy, sure = displacement(self._view, small)
         shifted = float(np.hypot(dx, dy)) / WIDTH > self.shift and sure >= SURE_SHIFT
         shifted = shifted and self._fits(small, dx, dy)
-        away = shifted or (lost_share > 0.85 and sharp)
-        self._moved.update(away, t)
-        self._blocked.update(lost_share > self.blocked and not away, t)
-        if not away and lost_share < 0.5 * self.blocked and not self._moved.on and not self._blocked.on:
+        away = shifted or (lost_share > 0.75 and sharp)
+        self._conclude(away, away or lost_share > self.blocked, t)
+        if not away and lost_share < 0.5 * self.blocked and not self._wrong.on:
             self._learn(small, match | flat)
+
+    def _conclude(self, away: bool, wrong: bool, t: float) -> None:
+        """One clock for both faults: a view on the border between them is wrong all the same."""
+        if wrong:
+            self._away += 0.2 * (away - self._away)
+        before = self._wrong.on
+        if self._wrong.update(wrong, t) and not before:
+            self._kind = Health.MOVED if self._away > 0.5 else Health.BLOCKED
+        if not wrong and not self._wrong.on:
+            self._away = 0.0
 
     def _first(self, small: Grey, flat: NDArray[np.bool_], t: float) -> None:
         """Nothing is known yet: a view that holds still for some seconds and shows something is believed."""
         if float((~flat).mean()) < EMPTY_SHARE:
             self._calm_since = None
-            self._blocked.update(True, t)
+            self._conclude(away=False, wrong=True, t=t)
             return
-        self._blocked.update(False, t)
+        self._conclude(away=False, wrong=False, t=t)
         if self._calm_since is None:
             self._calm_since = t
-        elif t - self._calm_since >= LEARN_SECONDS and not self._blocked.on:
+        elif t - self._calm_since >= LEARN_SECONDS and not self._wrong.on:
             assert self._recent is not None
             self._view = self._recent.copy()
             self._textured = deviation(self._view) >= TEXTURED
@@ -232,6 +239,13 @@ def correlation(a: Grey, b: Grey) -> Grey:
     below = np.sqrt((x * x).sum(axis=2) * (y * y).sum(axis=2))
     found: Grey = np.divide(above, below, out=np.zeros_like(above), where=below > 1e-3)
     return found
+
+
+def covered(lost: NDArray[np.bool_], textured: NDArray[np.bool_]) -> float:
+    """Share of the whole view that is lost: cells in which nothing can be recognised go by those around them."""
+    known = cv2.GaussianBlur(textured.astype(np.float32), (0, 0), 2.0, borderType=cv2.BORDER_CONSTANT)
+    gone = cv2.GaussianBlur(lost.astype(np.float32), (0, 0), 2.0, borderType=cv2.BORDER_CONSTANT)
+    return float((gone > 0.5 * known)[known > 1e-3].mean()) if textured.any() else 0.0
 
 
 _WINDOW: Grey = cv2.createHanningWindow((WIDTH, HEIGHT), cv2.CV_32F)

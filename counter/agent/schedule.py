@@ -124,7 +124,7 @@ class Schedule:
 
     def __init__(self, hours: Hours) -> None:
         self.hours = hours
-        self._zone = ZoneInfo(hours.zone)
+        self.zone = ZoneInfo(hours.zone)
 
     def is_open(self, utc: float) -> bool:
         """Whether the camera may look at this moment.
@@ -132,7 +132,7 @@ class Schedule:
         Args:
             utc: seconds since 1970.
         """
-        local = datetime.fromtimestamp(utc, self._zone)
+        local = datetime.fromtimestamp(utc, self.zone)
         minute = local.hour * 60 + local.minute
         return any(begin <= minute < end for begin, end in self.hours.windows(local.date()))
 
@@ -159,13 +159,13 @@ class Schedule:
 
     def _boundaries(self, utc: float) -> Iterable[float]:
         """Begin and end of every window from today on, in order. Times that a change of summer time skips are near."""
-        today = datetime.fromtimestamp(utc, self._zone).date()
+        today = datetime.fromtimestamp(utc, self.zone).date()
         for ahead in range(-1, _AHEAD_DAYS):
             day = today + timedelta(days=ahead)
             moments: set[float] = set()
             for minute in {0, *(m for window in self.hours.windows(day) for m in window)}:
                 wall = datetime.combine(day, time()) + timedelta(minutes=minute)
-                moments |= {wall.replace(tzinfo=self._zone, fold=fold).astimezone(UTC).timestamp() for fold in (0, 1)}
+                moments |= {wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC).timestamp() for fold in (0, 1)}
             yield from sorted(moments)
 
     def _first(self, before: float, after: float, state: bool) -> float:

@@ -83,25 +83,33 @@ def run(config: Path | None, state: Path | None, strict: bool, dry_run: bool, un
     ends it within 5 s, with the interval that has begun recorded.
     """
     from counter.agent.starting import start
+    from counter.agent.supervisor import Agent
     from counter.agent.systemd import set_up_logging
+    from counter.care import run_with_care
     from counter.cli._shared import quiet_codecs
 
     set_up_logging(verbose=verbose)
     quiet_codecs()
     folder = state_folder(state)
     settings = load(config, folder)
-    agent = start(
-        settings,
-        settings_path(config, folder),
-        folder,
-        strict=strict or settings.strict,
-        dry_run=dry_run,
-        unlocked=unlocked,
-    )
+
+    def begin(chosen: SensorSettings) -> Agent:
+        return start(
+            chosen,
+            settings_path(config, folder),
+            folder,
+            strict=strict or settings.strict,
+            dry_run=dry_run,
+            unlocked=unlocked,
+        )
+
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: (agent.stop(), stop.set()))
-    agent.run(stop)
+        signal.signal(number, lambda *_: stop.set())
+    if dry_run:
+        begin(settings).run(stop)
+    else:
+        run_with_care(begin, settings, folder, stop)
 
 
 @click.command(
@@ -111,9 +119,7 @@ Examples:
   headroom sensor init --camera rtsp://user:password@192.0.2.7/stream --scene door.toml --out sensor.toml
 """
 )
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: sensor.toml in the state folder."
-)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: in the state folder.")
 @_state
 @click.option("--camera", default="/dev/video0", show_default=True, help="The camera: see `source` in the file.")
 @click.option("--zone", help="Time zone of the site, e.g. Europe/Amsterdam. Default: this machine's.")
@@ -182,9 +188,7 @@ Examples:
 )
 @_state
 @_json
-@click.option(
-    "--strict", is_flag=True, help="End with 1 unless every lock holds, every view is well and counts arrive."
-)
+@click.option("--strict", is_flag=True, help="End with 1 when anything is not as it should be.")
 def status(state: Path | None, as_json: bool, strict: bool) -> None:
     """Show locks, spool, tunnel, health and cameras of the running sensor.
 

@@ -1,0 +1,76 @@
+"""How ``headroom sensor check`` and ``status`` look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from counter.agent.checks import Check
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """One line each, and what to do below it."""
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(check.what) for check in checks)
+    for check in checks:
+        style = _STYLES[check.state]
+        console.print(f"[{style}]{check.state:4}[/]  {escape(check.what):{width}}  {escape(check.words)}")
+        if check.todo:
+            console.print(f"{'':{width + 8}}-> {escape(check.todo)}")
+    failed = sum(check.state == "fail" for check in checks)
+    console.print("[green]This sensor can count.[/]" if not failed else f"[red]{failed} of {len(checks)} failed.[/]")
+
+
+def print_status(document: dict[str, Any], faults: Sequence[str]) -> None:
+    """Cameras, locks, tunnel, board, and what is wrong."""
+    console = Console(highlight=False, soft_wrap=True)
+    if document["running"]:
+        _cameras(console, document)
+        _locks(console, document.get("locks", []))
+        board = document["board"]
+        heat = "" if board["temperature"] is None else f", {board['temperature']:.0f} degrees Celsius"
+        console.print(f"board: {board['memory_mib']} MiB, load {board['load']} a CPU{heat}")
+    tunnel = document["tunnel"]
+    console.print(f"tunnel: {tunnel['state']}: {escape(tunnel['words'])}")
+    for fault in faults:
+        console.print(f"[red]!![/] {escape(fault)}")
+    if not faults:
+        console.print("[green]All is well.[/]")
+
+
+def _cameras(console: Console, document: dict[str, Any]) -> None:
+    change = document["next_change"]
+    hours = "measuring" if document["measuring"] else "outside the measuring hours"
+    console.print(f"since {document['started']}: {hours}" + (f", until {change}" if change else ""))
+    table = Table("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "last sent", box=None)
+    for camera in document["cameras"]:
+        uplink = camera.get("uplink")
+        sent = uplink and uplink["last_success_seconds_ago"]
+        table.add_row(
+            camera["sensor_id"],
+            escape(camera["source"]),
+            camera["state"],
+            ", ".join(camera["health"]),
+            "-" if camera["present"] is None else str(camera["present"]),
+            str(camera["entered"]),
+            str(camera["left"]),
+            f"{camera['rate']:g}/s, {camera['work_ms']:.0f} ms",
+            str(uplink["waiting"]) if uplink else "-",
+            "-" if sent is None else f"{sent:.0f} s ago",
+        )
+    console.print(table)
+
+
+def _locks(console: Console, locks: Sequence[dict[str, Any]]) -> None:
+    table = Table("lock", "", "why", box=None)
+    for lock in locks:
+        holds = "[green]holds[/]" if lock["holds"] else "[red]does not hold[/]"
+        table.add_row(lock["name"], holds, escape(lock["why"]))
+    if locks:
+        console.print(table)
