@@ -355,13 +355,19 @@ class Tracker:
         return others
 
     def _lost(self, t: float) -> frozenset[int]:
-        """Who walked and vanished in the open: kept to be recognised, not to be counted."""
+        """Who walked and vanished in the open: kept to be recognised, not to be counted.
+
+        Somebody seen weakly just before faded away, behind a wall or through a door, and counts half as long. At the
+        edge of the picture scores fall because people are cut off, and say nothing.
+        """
         table = self._confirmed
-        since = t - self.settings.count_seconds - 1e-6
-        if not len(table) or table.last_seen.min() >= since:
+        if not len(table) or table.last_seen.min() >= t - 1e-9:
             return frozenset()
-        unseen = table.last_seen < since
-        gone = unseen & ~self._still(table) & ~self._covered(table, table.state.boxes)
+        boxes = table.state.boxes
+        faded = (table.scores < self.settings.threshold) & ~at_edge(boxes, self._frame).any(axis=1)
+        grace = self.settings.count_seconds * np.where(faded, 0.5, 1.0)
+        unseen = table.last_seen < t - grace - 1e-6
+        gone = unseen & ~self._still(table) & ~self._covered(table, boxes)
         return frozenset(table.ids[gone].tolist())
 
     def _patience(self, table: TrackTable, still: NDArray[np.bool_]) -> Array:
@@ -373,16 +379,9 @@ class Tracker:
         patience = np.where(still, np.maximum(s.still_seconds, patience), patience)
         # Somebody seen twice is no reason to believe in a person for long.
         patience = np.minimum(patience, np.maximum(table.last_seen - table.first_seen, s.exit_seconds))
-        b = boxes
         v = state.velocity
-        width, height = self._frame
-        slack = EDGE * max(width, height)
-        leaving = (
-            ((b[:, 0] < slack) & (v[:, 0] < 0))
-            | ((b[:, 2] > width - slack) & (v[:, 0] > 0))
-            | ((b[:, 1] < slack) & (v[:, 1] < 0))
-            | ((b[:, 3] > height - slack) & (v[:, 1] > 0))
-        )
+        outwards = np.concatenate((v < 0, v > 0), axis=1)
+        leaving = (at_edge(boxes, self._frame) & outwards).any(axis=1)
         return np.where(leaving & ~still, np.minimum(patience, s.exit_seconds), patience)
 
 
@@ -432,16 +431,23 @@ def without_parts(boxes: Array, scores: Array, floor: float) -> tuple[Array, Arr
     return b.T[:, keep].T, s[keep]
 
 
+def at_edge(boxes: Array, frame: tuple[int, int]) -> NDArray[np.bool_]:
+    """``[n, 4]``: whether each box touches the left, upper, right and lower edge of the picture."""
+    slack = EDGE * max(frame)
+    touches = np.empty((4, len(boxes)), bool)
+    np.less_equal(boxes.T[:2], slack, out=touches[:2])
+    np.greater_equal(boxes.T[2:], np.array(((frame[0] - slack,), (frame[1] - slack,))), out=touches[2:])
+    return touches.T
+
+
 def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
     """Boxes cut off by the edge of the picture, restored to the ``size`` ``[n, 2]`` the people had before.
 
     The visible part of somebody who leaves the picture shrinks, and its centre slows down and stops short of any line
     near the edge; the person does neither.
     """
-    slack = EDGE * max(frame)
     start, end = boxes.T[:2], boxes.T[2:]
-    low = start <= slack
-    high = end >= np.array(((frame[0] - slack,), (frame[1] - slack,)))
+    low, high = at_edge(boxes, frame).T.reshape(2, 2, -1)
     cut = low ^ high
     if not cut.any():
         return boxes

@@ -184,3 +184,25 @@ def test_ids_belong_to_the_instance() -> None:
 def test_wrong_settings_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         TrackerSettings(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("last_score", "counted"), [(0.9, 5), (0.2, 2)])
+def test_somebody_who_faded_away_in_the_open_counts_half_as_long(last_score: float, counted: int) -> None:
+    tracker = Tracker(TrackerSettings(threshold=0.4, count_seconds=0.2))
+    for i in range(50):
+        last = tracker.update(found(person(150 + 6 * i, 240), score=0.9 if i < 49 else last_score), i / 25, W, H)
+    assert ids(last) == [1]
+    hidden = [tracker.update(Detections.empty(), i / 25, W, H) for i in range(50, 56)]
+    assert [1 in r.lost for r in hidden] == [False] * counted + [True] * (6 - counted)
+
+
+def test_boxes_that_are_no_numbers_are_left_out() -> None:
+    tracker = Tracker()
+    broken = np.array([person(300, 200), (np.nan, 0, 10, 10), (0, 0, np.inf, 10), (50, 50, 40, 40)], np.float32)
+    for i in range(10):
+        result = tracker.update(Detections(broken, np.full(4, 0.9, np.float32)), i / 10, W, H)
+        assert np.isfinite(result.confirmed.state.data).all()
+    assert len(result.confirmed) >= 1
+    scores = np.array([0.9, np.nan], np.float32)
+    both = Detections(np.array([person(300, 200), person(500, 200)], np.float32), scores)
+    assert len(Tracker().update(both, 0.0, W, H).tentative) == 1
