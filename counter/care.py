@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import random
 import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -22,9 +24,13 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from counter.agent.clock import AgentClock
+from counter.agent.outbox import find_enrolment
 from counter.agent.settings import SensorSettings
-from uplink.care import CareError, CareOrder, CareReport, Command, RemoteConfig, VersionedConfig
+from uplink.care import CareClient, CareError, CareOrder, CareReport, Command, RemoteConfig, VersionedConfig
+from uplink.identity import IdentityError, load_sensor_key
 from uplink.keyfiles import write_atomic
+from uplink.keys import SensorKey
+from uplink.transport import RequestsTransport
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,7 @@ HEALTHY_SECONDS = 120.0
 TRIAL_SECONDS = 600.0
 """So long it has for that."""
 MAX_STARTS = 2
+_JOIN_SECONDS = 2.0
 _WELL = ("counting", "closed")
 
 Refusal = Literal["not valid", "not healthy"]
@@ -48,6 +55,7 @@ class _Memory(BaseModel):
     kept: VersionedConfig | None = None
     trial: VersionedConfig | None = None
     starts: int = Field(0, ge=0)
+    life: str | None = None
     refused: int | None = None
     refused_because: Refusal | None = None
     last_command: str | None = None
@@ -64,10 +72,12 @@ class RemoteSettings:
 
     Args:
         folder: the state folder.
+        life: names this process, also after it has become the same program anew; default: its id and start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, life: str | None = None) -> None:
         self._path = folder / CARE_FILE
+        self._life = life or _life()
         self._memory = self._load()
 
     @property
@@ -88,11 +98,14 @@ class RemoteSettings:
         """
         memory = self._memory
         if memory.trial is not None:
-            if memory.starts >= MAX_STARTS:
+            again = memory.life == self._life
+            if memory.starts >= MAX_STARTS and not again:
                 self.roll_back("not healthy")
             else:
-                memory.starts += 1
-                self._save()
+                # The privacy lock lets a process begin anew as itself: that is one start, not two.
+                if not again:
+                    memory.starts, memory.life = memory.starts + 1, self._life
+                    self._save()
                 try:
                     return merged(own, memory.trial.config)
                 except ValueError:
@@ -117,7 +130,7 @@ class RemoteSettings:
             memory.refused, memory.refused_because = offered.version, "not valid"
             self._save()
             return False
-        memory.trial, memory.starts = offered, 0
+        memory.trial, memory.starts, memory.life = offered, 0, None
         log.info("remote configuration %d is on trial", offered.version)
         return self._save()
 
@@ -202,7 +215,7 @@ class Carer:
                 self.step()
             except Exception:  # care must never end the counting
                 log.exception("remote care failed")
-            self._clock.wait(stop, REPORT_SECONDS)
+            self._clock.wait(stop, self._pause())
 
     def step(self) -> None:
         """One report, and what follows from it."""
@@ -219,6 +232,10 @@ class Carer:
         self._judge(status, in_touch=order is not None)
         if order is not None and not self.wants_restart:
             self._obey(order)
+
+    def _pause(self) -> float:
+        """A minute, evenly spread: sensors that began together do not report together."""
+        return REPORT_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     def _judge(self, status: Mapping[str, Any], *, in_touch: bool) -> None:
         """Keep what is on trial when it has run well and in touch for a while; roll it back when its time is over."""
@@ -249,6 +266,69 @@ class Carer:
 
     def _report(self, status: Mapping[str, Any]) -> CareReport:
         return report_of(status, self._remote.known, int(self._clock.monotonic() - self._began))
+
+
+class CaredFor(Protocol):
+    """An agent, as far as care goes (`counter.agent.supervisor.Agent`)."""
+
+    clock: AgentClock
+
+    def run(self, stop: threading.Event) -> None: ...
+    def stop(self) -> None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+
+
+def run_with_care(
+    begin: Callable[[SensorSettings], CaredFor],
+    own: SensorSettings,
+    state: Path,
+    stop: threading.Event,
+    make_client: Callable[[AgentClock], Exchange] | None = None,
+) -> None:
+    """Run one agent after the other, each with the settings that hold then, until ``stop`` is set.
+
+    Args:
+        begin: an agent for these settings, ready to run; whatever it raises for the sensor's own settings is raised.
+        own: the settings of the sensor's own file.
+        state: the state folder.
+        make_client: default: reports as the first camera's sensor to the service that it is enrolled with.
+    """
+    remote = RemoteSettings(state)
+    while not stop.is_set():
+        settings = remote.begin(own)
+        try:
+            agent = begin(settings)
+        except Exception as error:
+            if remote.trial is None:
+                raise
+            log.error("the configuration on trial does not start: %s", error)
+            remote.roll_back("not valid")
+            continue
+        client = make_client(agent.clock) if make_client is not None else _client(own, state, agent.clock)
+        carer = Carer(remote, own, client, agent.snapshot, agent.stop, agent.clock)
+        ended = threading.Event()
+        thread = threading.Thread(target=carer.run, args=(ended,), name="care", daemon=True)
+        thread.start()
+        try:
+            agent.run(stop)
+        finally:
+            ended.set()
+            thread.join(timeout=_JOIN_SECONDS)
+        if not carer.wants_restart:
+            return
+
+
+def _client(own: SensorSettings, state: Path, clock: AgentClock) -> CareClient:
+    enrolment = find_enrolment(own.camera[0], state)
+    identity = enrolment.identity
+
+    def key() -> SensorKey:
+        try:
+            return load_sensor_key(enrolment.folder, identity.sensor_id)
+        except IdentityError as error:
+            raise CareError(str(error)) from None
+
+    return CareClient(identity.service_url, key, RequestsTransport(), clock)
 
 
 def merged(own: SensorSettings, remote: RemoteConfig) -> SensorSettings:
@@ -300,6 +380,16 @@ def report_of(status: Mapping[str, Any], memory: _Memory, uptime: int) -> CareRe
             "disk_ok": not any(box["disk_error"] for box in boxes),
         }
     return CareReport.model_validate_json(json.dumps(content))
+
+
+def _life() -> str:
+    """Boot, process id and start in clock ticks: `execve` changes none of them."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        started = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return f"{os.getpid()}"
+    return f"{boot} {os.getpid()} {started}"
 
 
 def _program_version() -> str:

@@ -23,6 +23,7 @@ class _State:
     """What `lock` did in this process."""
 
     confinement: Confinement | None = None
+    done: bool = False
     files_failure: str = "the process was not locked"
     calls_failure: str = "the process was not locked"
     programs: bool = True
@@ -43,9 +44,13 @@ def lock(confinement: Confinement, *, allow_programs: bool = False, restart: boo
         allow_programs: whether other programs may be started later.
         restart: False forbids to begin anew; with other threads, the files' lock then does not hold.
 
+    Locked with the same confinement already, it changes nothing.
+
     Raises:
         LockError: a folder of the confinement cannot be used.
     """
+    if _state.done and _state.confinement == confinement:
+        return inspect()
     _state.confinement = confinement
     _state.programs = allow_programs
     _confine(confinement, restart=restart)
@@ -59,6 +64,7 @@ def lock(confinement: Confinement, *, allow_programs: bool = False, restart: boo
         _state.calls_failure = ""
     except OSError as error:
         _state.calls_failure = f"the kernel refused the filter: {error.strerror}"
+    _state.done = True
     reports = inspect()
     for report in reports:
         if report.required and not report.holds:
