@@ -126,7 +126,7 @@ def bars(
     value = percent_axis(highest) if share else {**value, "title": {"text": unit}}
     names = category_axis(**({"autorange": "reversed"} if sideways else {}))
     axes = {"xaxis": value, "yaxis": names} if sideways else {"xaxis": names, "yaxis": value}
-    height = 90 + 30 * len(labels) * len(series) if sideways else 300
+    height = 90 + len(labels) * (18 + 14 * len(series)) if sideways else 300
     extra = {"showlegend": len(series) > 1, "height": max(height, 160), "bargap": 0.25}
     return {"data": data, "layout": layout(t, **axes, **extra)}
 

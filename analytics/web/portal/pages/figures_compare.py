@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
@@ -13,7 +13,8 @@ from fastapi import Depends, Request, Response
 from analytics.accounts.rights import Right
 from analytics.domain.metrics import DEFINITION
 from analytics.domain.model import BookingStatus, Room, StoredBooking
-from analytics.domain.time import day_bounds, local_grid, minute_of, moment_of
+from analytics.domain.plan import span_mask
+from analytics.domain.time import BoolArray, date_of, day_bounds, local_grid, minute_of, moment_of
 from analytics.web.portal import charts
 from analytics.web.portal.charts import Chart, Table
 from analytics.web.portal.language import Language
@@ -35,7 +36,7 @@ LONGEST_PLAN = 35
 
 @dataclass(frozen=True)
 class Row:
-    """One figure on both sides; ``better`` is 1, -1 or 0 for the way it went."""
+    """One figure on both sides and their difference."""
 
     text: str
     a: str
@@ -116,6 +117,7 @@ def _points(t: Language, value: float) -> str:
 
 
 def _signed(t: Language, value: float) -> str:
+    value = round(value, 1) + 0.0  # no minus before a zero
     text = t.number(value, 1)
     return f"+{text}" if value > 0 else text.replace("-", "−")
 
@@ -142,7 +144,7 @@ def compare_chart(t: Language, sides: Sequence[Sums], names: Sequence[str]) -> C
         (text, t.percent(totals[0][figure]), t.percent(totals[1][figure]))
         for text, figure in zip(texts, shown, strict=True)
     )
-    figure = charts.bars(t, texts, series, "", share=True)
+    figure = charts.bars(t, texts, series, "", share=True, sideways=True)
     return Chart("compare", t("A and B"), summary, figure, Table((t("Figure"), "A", "B"), rows))
 
 
@@ -178,6 +180,10 @@ def weekday_chart(t: Language, sides: Sequence[Sums], names: Sequence[str]) -> C
 # --- versions of the plan -------------------------------------------------------------------------------------------
 
 
+Plan = dict[tuple[str, str, str | None], StoredBooking]
+"""Bookings by source, id and room."""
+
+
 @dataclass(frozen=True)
 class PlanVersion:
     """The plan of one period as it was known at one moment."""
@@ -207,9 +213,10 @@ def compare_plans(data: FigureData, choice: Filter, known_on: Sequence[date | No
     t, rooms = data.visit.t, choice.rooms(data.site, data.visible)
     key = (data.visit.org_id, "plans", choice.query(), data.visible, tuple(known_on), data.today, data.fingerprint)
 
-    def make() -> tuple[list[dict[tuple[str, str, str | None], StoredBooking]], list[tuple[float, float]]]:
+    def make() -> tuple[list[Plan], list[tuple[float, float]]]:
+        opened = _open_minutes(data, choice, rooms)
         plans = [_plan_as_of(data, choice, rooms, day) for day in known_on]
-        return plans, [_booked_share(data, choice, rooms, list(plan.values())) for plan in plans]
+        return plans, [_booked_share(opened, plan.values()) for plan in plans]
 
     plans, shares = data.cache.get(key, make, fresh=60, keep=600)
     versions = []
@@ -226,9 +233,7 @@ def compare_plans(data: FigureData, choice: Filter, known_on: Sequence[date | No
     )  # fmt: skip
 
 
-def _plan_as_of(
-    data: FigureData, choice: Filter, rooms: Sequence[Room], day: date | None
-) -> dict[tuple[str, str, str | None], StoredBooking]:
+def _plan_as_of(data: FigureData, choice: Filter, rooms: Sequence[Room], day: date | None) -> Plan:
     zone = data.visit.zone
     begin, end = day_bounds(choice.start, zone, choice.last)
     as_of = None
@@ -245,27 +250,36 @@ def _plan_as_of(
     }
 
 
+def _open_minutes(data: FigureData, choice: Filter, rooms: Sequence[Room]) -> dict[str, tuple[int, BoolArray]]:
+    """First minute and the minutes that count of each room; rooms with the same hours share one array."""
+    periods = data.site.organisation.periods
+    made: dict[object, tuple[int, BoolArray]] = {}
+    found = {}
+    for room in rooms:
+        key = (room.building_id, room.measuring_hours, room.closures)
+        if key not in made:
+            zone = data.zone_of(room)
+            start, end = day_bounds(choice.start, zone, choice.last)
+            grid = local_grid(zone, start, end - start)
+            first = int(grid.day[0])
+            kept = np.array([choice.keeps(date_of(d), periods) for d in range(first, int(grid.day[-1]) + 1)])
+            made[key] = (start, data.site.calendar(room).open(grid) & kept[grid.day - first])
+        found[room.id] = made[key]
+    return found
+
+
 def _booked_share(
-    data: FigureData, choice: Filter, rooms: Sequence[Room], bookings: Sequence[StoredBooking]
+    opened: Mapping[str, tuple[int, BoolArray]], bookings: Iterable[StoredBooking]
 ) -> tuple[float, float]:
     """Booked hours inside the measuring hours, overlaps counted once, and their share of them."""
     of: dict[str, list[StoredBooking]] = {}
     for booking in bookings:
         of.setdefault(booking.room_id or "", []).append(booking)
-    booked = opened = 0
-    periods = data.site.organisation.periods
-    for room in rooms:
-        zone = data.zone_of(room)
-        start, end = day_bounds(choice.start, zone, choice.last)
-        grid = local_grid(zone, start, end - start)
-        days, at = np.unique(grid.day, return_inverse=True)
-        kept = np.array([choice.keeps(date(1970, 1, 1) + timedelta(days=int(d)), periods) for d in days])
-        mask = data.site.calendar(room).open(grid) & kept[at]
-        edge = np.zeros(grid.length + 1, dtype=np.int64)
-        for booking in of.get(room.id, ()):
-            low, high = (int(np.clip(minute_of(m) - start, 0, grid.length)) for m in (booking.start, booking.end))
-            edge[low] += 1
-            edge[high] -= 1
-        booked += int((mask & (np.cumsum(edge[:-1]) > 0)).sum())
-        opened += int(mask.sum())
-    return booked / 60, booked / opened if opened else float("nan")
+    booked = whole = 0
+    for room_id, (start, mask) in opened.items():
+        whole += int(np.count_nonzero(mask))
+        some = of.get(room_id, ())
+        begin = np.array([minute_of(b.start) for b in some], dtype=np.int64)
+        end = np.array([minute_of(b.end) for b in some], dtype=np.int64)
+        booked += int(np.count_nonzero(mask & span_mask(begin, end, start, mask.size)))
+    return booked / 60, booked / whole if whole else float("nan")

@@ -113,7 +113,7 @@ def _context(request: Request, visit: Visit) -> dict[str, Any]:
 def board_of(view: LiveView, visit: Visit, buildings: set[str]) -> Board:
     """What one reader sees of all rooms."""
     rooms = [room for room in view.rooms if room.building.id in buildings]
-    rooms.sort(key=lambda r: (_ORDER[r.state], r.building.name.casefold(), number_order(r.room.number), r.room.id))
+    rooms.sort(key=_place)
     tiles, people, withheld = [], 0, 0
     for room in rooms:
         hidden = _hidden(room, visit)
@@ -122,6 +122,12 @@ def board_of(view: LiveView, visit: Visit, buildings: set[str]) -> Board:
             people += room.people
         tiles.append(_tile(room, visit, view.at, hidden))
     return Board(view.at, tuple(tiles), people if any(r.people is not None for r in rooms) else None, withheld)
+
+
+def _place(room: RoomNow) -> tuple[object, ...]:
+    """The most urgent first; of the empty ones those that stay booked longest."""
+    remaining = room.until.timestamp() if room.state is State.EMPTY_BOOKED and room.until else 0.0
+    return (_ORDER[room.state], -remaining, room.building.name.casefold(), number_order(room.room.number), room.room.id)
 
 
 def _hidden(room: RoomNow, visit: Visit) -> bool:
