@@ -24,6 +24,7 @@ from analytics.settings import ServiceSettings
 from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.store.sqlite import SqliteStore
+from analytics.timetable_desk import DirectDesk, desk_router
 from analytics.web.app import Services, create_app, create_enrolment_app, create_ingest_app
 from analytics.web.portal.core import PortalStore
 from uplink.endpoint import Endpoint
@@ -148,7 +149,9 @@ class Service:
         bound = listen(settings.admin_socket)
         cleanup.callback(bound.close)
         cleanup.callback(settings.admin_socket.unlink, missing_ok=True)
-        doors.append((create_admin_app(services.enrolment), bound, None))
+        admin = create_admin_app(services.enrolment)
+        admin.include_router(desk_router(DirectDesk(self._store, services.portal.keep)))
+        doors.append((admin, bound, None))
         return doors
 
     async def _announce(self, ready: Callable[[list[str]], None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.accounts.rights import ROLES, Right, Role
+from analytics.ingest.limits import RateLimiter
 from analytics.store.errors import StoreUnavailableError
-from analytics.web.api.access import BURST, Api, Guard, from_cursor, to_cursor
+from analytics.web.api.access import Api, Guard, from_cursor, to_cursor
 from analytics.web.api.mount import all_routes
 from analytics.web.problems import ProblemError
-from tests.analytics.data_parts import CAMPUS, NOW, ORG, World, world
+from tests.analytics.data_parts import CAMPUS, ORG, World, world
 
 ONE = f"/v1/organisations/{ORG}"
 WEEK = f"from={CAMPUS.first}&to={CAMPUS.last}"
@@ -89,10 +89,11 @@ def test_a_wrong_token_is_not_helped_out_by_a_cookie_and_guessing_is_slowed(camp
 
 
 def test_callers_are_slowed_one_by_one(campus: World) -> None:
+    campus.app.state.api_guard.callers = RateLimiter(0.01, 3)
     busy, calm = machine(campus), machine(campus)
-    answers = [busy.get("/v1/organisations") for _ in range(BURST + 5)]
-    slow = next(answer for answer in answers if answer.status_code == 429)
-    assert int(slow.headers["retry-after"]) >= 1
+    answers = [busy.get("/v1/organisations") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert int(answers[-1].headers["retry-after"]) > 1
     assert calm.get("/v1/organisations").status_code == 200
 
 
@@ -102,8 +103,8 @@ def test_a_token_for_one_building_sees_it_alone(campus: World) -> None:
     assert [b["id"] for b in narrow.get(f"{ONE}/buildings").json()["items"]] == buildings[:1]
     assert {r["building_id"] for r in narrow.get(f"{ONE}/rooms").json()["items"]} == set(buildings[:1])
     hidden = next(room.id for room in campus.store.rooms(ORG) if room.building_id != buildings[0])
-    for path in (f"/rooms/{hidden}", f"/rooms/{hidden}/occupancy", f"/figures?room={hidden}", f"/bookings?room={hidden}",
-                 f"/figures?building={buildings[-1]}"):  # fmt: skip
+    for path in (f"/rooms/{hidden}", f"/rooms/{hidden}/occupancy", f"/figures?room={hidden}",
+                 f"/bookings?room={hidden}", f"/figures?building={buildings[-1]}"):  # fmt: skip
         assert narrow.get(ONE + path).status_code == 404
     inside = {room.id for room in campus.store.rooms(ORG) if room.building_id == buildings[0]}
     assert {row["label"] for row in narrow.get(f"{ONE}/figures?{WEEK}").json()["rows"]} == inside
@@ -272,7 +273,7 @@ def api_schema(campus: World) -> Any:
 
 
 @pytest.mark.parametrize("path", [path for _, path, _ in all_routes().rules] + ["/metrics", "/readyz"])
-@settings(max_examples=12, deadline=None,
+@settings(max_examples=8, deadline=None,
           suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large,
                                  HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(data=st.data())
@@ -283,13 +284,9 @@ def test_no_question_breaks_the_service(api_schema: Any, campus: World, path: st
     if data.draw(st.booleans()):
         case.path_parameters = {name: real[name] for name in case.path_parameters or {}}
     client = campus.as_("controller")
-    answer = (
-        case.call(session=client)
-        if False
-        else client.get(case.formatted_path, params={k: v for k, v in (case.query or {}).items() if v is not None})
-    )
-    assert answer.status_code < 500 or answer.status_code == 503, answer.text
-    assert answer.status_code != 503
+    query = {name: value for name, value in (case.query or {}).items() if value is not None}
+    answer = client.get(case.formatted_path, params=query)
+    assert answer.status_code < 500, answer.text
 
 
 def test_the_document_names_rights_and_proofs(campus: World) -> None:
@@ -300,4 +297,3 @@ def test_the_document_names_rights_and_proofs(campus: World) -> None:
         assert described["security"] == [{"token": []}, {"session": []}]
         assert described["x-right"] == (rule.value if isinstance(rule, Right) else rule)
         assert {"401", "429", "503"} <= set(described["responses"])
-    assert NOW + timedelta(0) == NOW
