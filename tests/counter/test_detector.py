@@ -7,13 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from counter import DetectorError, PeopleCounter
-from counter.detector import OnnxDetector, choose_precision, resolve
+from counter.association import iou
+from counter.detector import Mode, OnnxDetector, choose_precision, letterboxed, resolve
 
 
 def tiny_model(path: Path, elem: int = TensorProto.UINT8, columns: int = 6, batched: bool = True) -> Path:
@@ -58,6 +62,45 @@ def test_one_buffer_serves_all_frames_that_need_it(tmp_path: Path) -> None:
     assert detector._buffer is buffer
     detector.wipe()
     assert not detector._buffer.any()
+
+
+def test_boxes_of_a_resized_frame_come_back_in_its_pixels(tmp_path: Path) -> None:
+    detector = OnnxDetector(tiny_model(tmp_path / "m.onnx"), threads=1, size=(80, 100))
+    for frame, box in (
+        (np.zeros((100, 80, 3), np.uint8), [10, 20, 40, 90]),  # fits
+        (np.zeros((300, 160, 3), np.uint8), [30.2, 60, 120.8, 270]),  # height decides: 53 x 100
+        (np.zeros((50, 160, 3), np.uint8)[:, ::-1], [20, 40, 80, 50]),  # width decides: 80 x 25; clipped
+    ):
+        assert detector.detect(frame).boxes[0].tolist() == pytest.approx(box, abs=0.1)
+    detector.wipe()
+    assert not detector._small.any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([(416, 256), (960, 544), (416, 416)]))
+def test_what_is_letterboxed_once_fits(width: int, height: int, size: tuple[int, int]) -> None:
+    inner = letterboxed(width, height, size)
+    assert letterboxed(*inner, size) == inner or min(inner) == 1  # slivers of a pixel lose their shape
+    assert inner[0] <= size[0] and inner[1] <= size[1]
+    assert inner[0] == size[0] or inner[1] == size[1]
+
+
+@pytest.mark.footage
+@pytest.mark.parametrize("mode", ["door", "room"])
+def test_resizing_before_the_graph_finds_what_the_graph_finds(data_folder: Path, mode: Mode) -> None:
+    model = resolve(None, mode)
+    outside = OnnxDetector(model.path, threads=1, size=model.input_size)
+    inside = OnnxDetector(model.path, threads=1)
+    ok, frame = cv2.VideoCapture(str(data_folder / "footage/classroom.gif")).read()
+    assert ok
+    for picture in (frame, cv2.resize(frame, (1920, 1080))):
+        a, b = outside.detect(picture), inside.detect(picture)
+        strong = b.scores > 0.3
+        assert strong.sum() >= 3
+        same = iou(b.boxes[strong].astype(float), a.boxes.astype(float)).argmax(axis=1)  # equal scores change places
+        assert len(set(same.tolist())) == strong.sum()
+        assert np.abs(a.scores[same] - b.scores[strong]).max() < 0.03
+        assert np.abs(a.boxes[same] - b.boxes[strong]).max() < 0.01 * picture.shape[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", "cut"])
