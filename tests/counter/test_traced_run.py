@@ -63,6 +63,7 @@ LOG_LINES = [
         r"hall-3: the view is (faulty|well again): \w+.{0,40}",
         r"privacy lock does not hold: [a-z ]+: .{0,200}",
         r"counts wait: .{0,100}",
+        r"no remote care: the service answered \d+",
         r"ended",
     )
 ]
