@@ -15,11 +15,14 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount, Route
 
-from analytics.accounts.rights import Right
+from analytics.accounts.model import User
+from analytics.accounts.rights import Membership, Right, Role
+from analytics.accounts.tokens import MACHINE_RIGHTS
 from analytics.demo.campus import ROOM
+from analytics.web.api.mount import all_routes
 from analytics.web.portal.mount import all_pages
 from analytics.web.portal.visit import LOGGED_IN, PUBLIC
-from tests.analytics.portal_world import MEMBERS, NOBODY, ORG, OTHER, OTHER_ROOM, STRANGER, World, world
+from tests.analytics.portal_world import MEMBERS, NOBODY, ORG, OTHER, OTHER_ROOM, PASSWORD, STRANGER, World, world
 
 RULES = all_pages().rules
 # Written out here, apart from the program: a slip in `analytics.accounts.rights` must show.
@@ -34,8 +37,10 @@ MAY = {
     "operator": {"see-sensors", "manage-sensors", "manage-rooms", "manage-sources"},
     "viewer-of-one-building": {"see-figures"},
 }  # fmt: skip
+API_RULES = all_routes().rules
 INSIDE = [(method, path, rule) for method, path, rule in RULES if isinstance(rule, Right)]
-NOT_PAGES = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/counts", "/v1/enrolment"}
+NARROW_MANAGER = "manager-of-one-building"
+NOT_PAGES = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/counts", "/v1/care", "/v1/enrolment"}
 """Doors of programs, not of people; sensors' doors prove signatures (test_ingest), the others are tested below."""
 
 
@@ -66,9 +71,9 @@ def refused_for_rights(answer: httpx.Response) -> bool:
 
 def test_every_route_has_a_rule(campus: World) -> None:
     known = {(method, path) for method, path, _ in RULES}
-    assert len(list(all_routes(campus.app.routes))) > len(known), "the walk misses routes"
-    api = {(method, path) for method, path, _ in api_rules()}
-    for route in all_routes(campus.app.routes):
+    assert len(list(walk(campus.app.routes))) > len(known), "the walk misses routes"
+    api = {(method, path) for method, path, _ in API_RULES}
+    for route in walk(campus.app.routes):
         if isinstance(route, Mount):
             assert route.path == "/static", f"{route.path}: what may be read there?"
             continue
@@ -77,23 +82,14 @@ def test_every_route_has_a_rule(campus: World) -> None:
             assert (method, route.path) in known | api or route.path in NOT_PAGES, f"{method} {route.path} has no rule"
 
 
-def all_routes(routes: Any) -> Iterator[Any]:
+def walk(routes: Any) -> Iterator[Any]:
     """Routes, those of included routers too."""
     for route in routes:
         inner = getattr(route, "original_router", None) or getattr(route, "router", None)
         if inner is not None and not isinstance(route, Route | Mount):
-            yield from all_routes(inner.routes)
+            yield from walk(inner.routes)
         else:
             yield route
-
-
-def api_rules() -> list[tuple[str, str, Any]]:
-    """(method, path, rule) of /v1."""
-    try:
-        from analytics.web.api import api_rules as rules
-    except ImportError:
-        return []
-    return rules()
 
 
 @pytest.mark.parametrize(("method", "path", "rule"), INSIDE, ids=lambda value: str(value))
@@ -188,3 +184,109 @@ def test_rights_taken_away_end_at_the_next_click(campus: World) -> None:
     assert viewer.get(path).status_code in (303, 403)
     people.set_membership(chief, campus.user_ids["timetabler"], campus.memberships["timetabler"])
     campus.login("timetabler")
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def chief_of(campus: World) -> User:
+    found = campus.services.portal.people.user(campus.user_ids["controller"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def tokens(campus: World) -> dict[str, str]:
+    """A key for each single right, one without any, and one of another organisation with all."""
+    make = campus.services.portal.tokens.create
+    stranger = campus.services.portal.people.user(campus.user_ids[STRANGER])
+    assert stranger is not None
+    made = {right.value: make(chief_of(campus), ORG, right.value, [right]) for right in sorted(MACHINE_RIGHTS)}
+    return {
+        **made,
+        "none": make(chief_of(campus), ORG, "none", []),
+        STRANGER: make(stranger, OTHER, "x", MACHINE_RIGHTS),
+    }
+
+
+@pytest.mark.parametrize(("method", "path", "rule"), API_RULES, ids=lambda value: str(value))
+def test_the_api_by_session_and_by_token(
+    campus: World, tokens: dict[str, str], method: str, path: str, rule: Right | str
+) -> None:
+    target = address(campus, path)
+    assert ask(campus.client(page=False), method, target).status_code == 401
+    for actor in (*MEMBERS, STRANGER):
+        status = ask(campus.client(actor, page=False), method, target).status_code
+        if not isinstance(rule, Right):
+            assert status == 200, f"{actor} got {status}"
+        elif actor == STRANGER:
+            assert status == 404, f"{actor} got {status}"
+        else:
+            assert (status == 403) == (rule.value not in MAY[actor]), f"{actor} got {status}"
+    for name, secret in tokens.items():
+        client = campus.client(page=False)
+        status = client.request(method, target, headers={"authorization": f"Bearer {secret}"}).status_code
+        if not isinstance(rule, Right):
+            assert status == 200, f"token {name} got {status}"
+        elif name == STRANGER:
+            assert status == 404, f"token {name} got {status}"
+        else:
+            assert (status == 403) == (name != rule.value), f"token {name} got {status}"
+
+
+def test_a_token_opens_no_page_and_a_withdrawn_one_nothing(campus: World, tokens: dict[str, str]) -> None:
+    client = campus.client(page=False)
+    for _, path, _ in INSIDE[:10]:
+        answer = client.get(address(campus, path), headers={"authorization": f"Bearer {tokens['see-figures']}"})
+        assert answer.status_code in (401, 405)
+    secret = campus.services.portal.tokens.create(chief_of(campus), ORG, "short-lived", [Right.SEE_FIGURES])
+    token = campus.services.portal.tokens.authenticate(secret)
+    assert token is not None
+    campus.services.portal.tokens.withdraw(chief_of(campus), ORG, token.id)
+    answer = client.get(f"/v1/organisations/{ORG}/rooms", headers={"authorization": f"Bearer {secret}"})
+    assert answer.status_code == 401
+
+
+def test_a_token_cannot_be_given_rights_over_people(campus: World) -> None:
+    for right in set(Right) - MACHINE_RIGHTS:
+        answer = campus.client("controller", page=False).post(
+            f"/o/{ORG}/tokens", data={"token_name": "x", "rights": [right.value]}
+        )
+        assert answer.status_code == 403, right
+
+
+def test_figures_of_the_running_service_are_for_this_machine(campus: World) -> None:
+    away = TestClient(campus.app, base_url="http://127.0.0.1:8400", client=("203.0.113.9", 4242))
+    assert away.get("/metrics").status_code in (401, 403)
+    assert away.get("/openapi.json").status_code == 200
+
+
+# --- one building of several ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [path for method, path, _ in INSIDE if method == "POST" and "settings" in path])
+def test_who_keeps_one_building_changes_no_other(campus: World, path: str) -> None:
+    """A facility manager of one building, with the forms of another building's rooms and hours."""
+    store, people = campus.services.store, campus.services.portal.people
+    own = store.room(ORG, ROOM).building_id
+    beyond = next(room for room in store.rooms(ORG) if room.building_id != own)
+    if NARROW_MANAGER not in campus.sessions:
+        membership = Membership(ORG, Role.FACILITY_MANAGER, frozenset({own}))
+        secret = people.invite(chief_of(campus), f"{NARROW_MANAGER}@campus.example", membership).secret
+        people.accept(secret, PASSWORD, name="Narrow")
+        campus.login(NARROW_MANAGER)
+    known = {"org_id": ORG, "room_id": beyond.id, "building_id": beyond.building_id}
+    target = re.sub(r"\{(\w+)\}", lambda gap: known.get(gap.group(1), "none-such"), path)
+    before = (store.organisation(ORG), store.buildings(ORG), store.rooms(ORG))
+    form = {
+        "number": "9.99", "name": "Taken over", "seats": "1", "valid_from": "2026-01-01", "building": "House of theirs",
+        "first": "2026-01-01", "last": "2026-01-02", "time_zone": "UTC", "monday": "07:00-08:00", "kind": "closure",
+    }  # fmt: skip
+    answer = campus.client(NARROW_MANAGER, page=False).post(target, data=form)
+    assert answer.status_code < 500
+    after = (store.organisation(ORG), store.buildings(ORG), store.rooms(ORG))
+    others = [[x for x in side if getattr(x, "building_id", getattr(x, "id", "")) != own] for side in after[1:]]
+    assert others == [
+        [x for x in side if getattr(x, "building_id", getattr(x, "id", "")) != own] for side in before[1:]
+    ], f"{answer.status_code}"
+    assert after[0] == before[0], "the organisation itself is not one building's"
