@@ -7,17 +7,20 @@ figure of the sensor and not of the room, whose people are corrected for it (``a
 from __future__ import annotations
 
 import math
+import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from analytics.assemble import Site
-from analytics.domain.model import HEALTH_BITS, Room, Sensor, SlotArray, WatchKind
-from analytics.domain.series import per_minute
+from analytics.domain.model import HEALTH_BITS, SLOT_DTYPE, Room, Sensor, SlotArray, Watch, WatchKind
+from analytics.domain.series import MinuteCounts, per_minute
 from analytics.domain.time import BoolArray, Calendar, FloatArray, LocalGrid, date_of, day_bounds, local_grid, minute_of
 from analytics.store.base import Store
 
@@ -73,91 +76,148 @@ class SensorHealth:
 def sensor_health(
     store: Store, site: Site, now: datetime, sensors: Sequence[Sensor] | None = None
 ) -> list[SensorHealth]:
-    """All sensors of an organisation (or those given), by name and id."""
+    """All sensors of an organisation (or those given), by name and id.
+
+    Days that are over are remembered for some minutes (`PAST_LIFE_S`): a page reads no more than today's counts.
+    """
     chosen = site.sensors if sensors is None else sensors
-    ids = [sensor.id for sensor in chosen if sensor.enrolled_at is not None or sensor.revoked_at is None]
     org_id = site.organisation.id
-    week = _Week.before(now, ZoneInfo(site.organisation.time_zone))
-    slots = store.counts(org_id, ids, _moment(week.grid.start), now)
+    zone = ZoneInfo(site.organisation.time_zone)
+    today = now.astimezone(zone).date()
+    ids = [sensor.id for sensor in chosen if sensor.enrolled_at is not None or sensor.revoked_at is None]
+    day = _Days.of(site, zone, today, today)
+    past = _past(store, site, chosen, ids, zone, today, now)
+    slots = store.counts(org_id, ids, _moment(day.grid.start), now)
     quiet = [sensor_id for sensor_id in ids if not slots[sensor_id].size]
     latest = store.latest_counts(org_id, quiet) if quiet else {}
+    over = np.arange(day.grid.start, day.grid.end) < minute_of(now)
+    minute = min(max(minute_of(now) - day.grid.start, 0), day.grid.length - 1)
     found = []
-    open_by_room: dict[str, BoolArray] = {}
     for sensor in chosen:
         rooms = _rooms(site, sensor, now)
-        asked = np.zeros(week.grid.length, dtype=np.bool_)
-        for room in rooms:
-            if room.id not in open_by_room:
-                open_by_room[room.id] = site.calendar(room).open(week.grid)
-            asked |= open_by_room[room.id]
-        if not rooms:  # not put up anywhere yet: the usual hours
-            asked = Calendar(week.zone).open(week.grid)
+        asked = day.asked(rooms)
         own = slots.get(sensor.id, _NONE)
-        found.append(_judge(sensor, rooms, own, latest.get(sensor.id, _NONE), asked, week, now))
+        covered, wanted = _covered(_counts(own, day), asked & over)
+        week = past.get(sensor.id, _NOTHING)
+        newest = own[-1:] if own.size else latest.get(sensor.id, _NONE)
+        contact, faults = _newest(newest)
+        found.append(
+            SensorHealth(
+                sensor,
+                _state(sensor, faults, contact, bool(asked[minute]), now),
+                rooms,
+                faults,
+                contact,
+                covered / wanted if wanted else math.nan,
+                (covered + week.covered) / (wanted + week.wanted) if wanted + week.wanted else math.nan,
+                week.rest,
+            )
+        )
     return sorted(found, key=lambda health: (health.sensor.name.casefold() or health.sensor.id, health.sensor.id))
 
 
-@dataclass(frozen=True)
-class _Week:
-    """Whole local days up to and with today, minute by minute; ``past`` are the minutes that are over."""
+PAST_LIFE_S = 600.0
+"""How long the sums of days that are over may lag behind counts that arrive late. Of no two sensors is it the same."""
 
-    zone: ZoneInfo
+
+@dataclass(frozen=True)
+class _Past:
+    """Sums of one sensor over the days before today."""
+
+    covered: float
+    wanted: float
+    rest: tuple[DayRest, ...]
+
+
+_NOTHING = _Past(0.0, 0.0, ())
+_Remembered = dict[tuple[str, str], tuple[float, date, tuple[Watch, ...], _Past]]
+_memory: WeakKeyDictionary[Store, _Remembered] = WeakKeyDictionary()
+
+
+def _past(
+    store: Store, site: Site, sensors: Sequence[Sensor], ids: Sequence[str], zone: ZoneInfo, today: date, now: datetime
+) -> dict[str, _Past]:
+    """The days before today by sensor id, from memory where it is fresh."""
+    memory = _memory.setdefault(store, {})
+    org_id, clock = site.organisation.id, time.monotonic()
+    found: dict[str, _Past] = {}
+    missing: list[Sensor] = []
+    wanted = set(ids)
+    for sensor in sensors:
+        kept = memory.get((org_id, sensor.id))
+        if kept is not None and kept[0] > clock and kept[1:3] == (today, sensor.watches):
+            found[sensor.id] = kept[3]
+        elif sensor.id in wanted:
+            missing.append(sensor)
+    if missing:
+        days = _Days.of(site, zone, today - timedelta(days=DAYS - 1), today - timedelta(days=1))
+        start, end = _moment(days.grid.start), _moment(days.grid.end)
+        slots = store.counts(org_id, [sensor.id for sensor in missing], start, end)
+        for sensor in missing:
+            counts = _counts(slots[sensor.id], days)
+            door = any(watch.kind is WatchKind.DOOR for watch in sensor.watches)
+            rest = _rest(counts.entered, counts.left, days) if counts is not None and door else ()
+            found[sensor.id] = _Past(*_covered(counts, days.asked(_rooms(site, sensor, now))), rest)
+            life = PAST_LIFE_S * (1 + zlib.crc32(sensor.id.encode()) % 100 / 100)  # not all at one moment
+            memory[org_id, sensor.id] = (clock + life, today, sensor.watches, found[sensor.id])
+    return found
+
+
+@dataclass(frozen=True)
+class _Days:
+    """Whole local days, minute by minute, with the measuring hours of rooms on them."""
+
+    site: Site
     grid: LocalGrid
-    today: date
-    past: BoolArray
+    _open: dict[str, BoolArray]
 
     @classmethod
-    def before(cls, now: datetime, zone: ZoneInfo) -> _Week:
-        today = now.astimezone(zone).date()
-        start, end = day_bounds(today - timedelta(days=DAYS - 1), zone, today)
-        past = np.arange(start, end) < minute_of(now)
-        return cls(zone, local_grid(zone, start, end - start), today, past)
+    def of(cls, site: Site, zone: ZoneInfo, first: date, last: date) -> _Days:
+        start, end = day_bounds(first, zone, last)
+        return cls(site, local_grid(zone, start, end - start), {})
+
+    def asked(self, rooms: Sequence[Room]) -> BoolArray:
+        """When a sensor of these rooms should measure; in no room yet: the usual hours."""
+        masks = [self._of(room.id, self.site.calendar(room)) for room in rooms]
+        if not masks:
+            return self._of("", Calendar(self.grid.zone))
+        together: BoolArray = np.logical_or.reduce(masks)
+        return together
+
+    def _of(self, room_id: str, calendar: Calendar) -> BoolArray:
+        if room_id not in self._open:
+            self._open[room_id] = calendar.open(self.grid)
+        return self._open[room_id]
 
 
-_NONE: SlotArray = np.zeros(0, dtype=[("start", "<i8"), ("seconds", "<u2"), ("health", "u1")])
+_NONE: SlotArray = np.zeros(0, dtype=SLOT_DTYPE)
 
 
-def _judge(
-    sensor: Sensor,
-    rooms: tuple[Room, ...],
-    slots: SlotArray,
-    latest: SlotArray,
-    asked: BoolArray,
-    week: _Week,
-    now: datetime,
-) -> SensorHealth:
-    newest = slots[-1:] if slots.size else latest
-    contact = None
-    faults: tuple[str, ...] = ()
-    if newest.size:
-        contact = datetime.fromtimestamp(int(newest["start"][0]) + int(newest["seconds"][0]), UTC)
-        bits = int(newest["health"][0])
-        faults = tuple(word for word, bit in HEALTH_BITS.items() if bits & bit and word != "ok")
-    today = week.grid.day == week.grid.day[-1]
-    coverage_today = coverage_week = math.nan
-    rest: tuple[DayRest, ...] = ()
-    should = asked & week.past
-    counts = per_minute(slots, week.grid.start, week.grid.length) if slots.size else None
-    share = counts.coverage if counts is not None else np.zeros(week.grid.length)
-    if should.any():
-        coverage_week = float(share[should].sum() / should.sum())
-    if (should & today).any():
-        coverage_today = float(share[should & today].sum() / (should & today).sum())
-    if counts is not None and any(watch.kind is WatchKind.DOOR for watch in sensor.watches):
-        rest = _rest(counts.entered, counts.left, week)
-    awake = bool(asked[min(max(minute_of(now) - week.grid.start, 0), week.grid.length - 1)])
-    return SensorHealth(
-        sensor, _state(sensor, faults, contact, awake, now), rooms, faults, contact, coverage_today, coverage_week, rest
-    )
+def _counts(slots: SlotArray, days: _Days) -> MinuteCounts | None:
+    return per_minute(slots, days.grid.start, days.grid.length) if slots.size else None
 
 
-def _rest(entered: FloatArray, left: FloatArray, week: _Week) -> tuple[DayRest, ...]:
-    days = []
-    for number in np.unique(week.grid.day)[:-1].tolist():
-        on = week.grid.day == number
+def _covered(counts: MinuteCounts | None, asked: BoolArray) -> tuple[float, float]:
+    """Minutes that were analysed, and minutes that should have been."""
+    return 0.0 if counts is None else float(counts.coverage[asked].sum()), float(asked.sum())
+
+
+def _newest(slot: SlotArray) -> tuple[datetime | None, tuple[str, ...]]:
+    """End and faults of the newest record."""
+    if not slot.size:
+        return None, ()
+    contact = datetime.fromtimestamp(int(slot["start"][0]) + int(slot["seconds"][0]), UTC)
+    bits = int(slot["health"][0])
+    return contact, tuple(word for word, bit in HEALTH_BITS.items() if bits & bit and word != "ok")
+
+
+def _rest(entered: FloatArray, left: FloatArray, days: _Days) -> tuple[DayRest, ...]:
+    found = []
+    for number in np.unique(days.grid.day).tolist():
+        on = days.grid.day == number
         into, out = int(entered[on].sum()), int(left[on].sum())
-        days.append(DayRest(date_of(int(number)), into - out, into + out))
-    return tuple(days)
+        found.append(DayRest(date_of(int(number)), into - out, into + out))
+    return tuple(found)
 
 
 def _state(

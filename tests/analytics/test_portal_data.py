@@ -182,6 +182,7 @@ def test_a_sensor_is_added_once_shown_and_revoked(campus: World) -> None:
     sensor = campus.store.find_sensor("door-9")
     assert sensor is not None
     assert [(w.room_id, w.valid_until) for w in sensor.watches] == [(room.id, NOW), (second.id, None)]
+    assert "the whole room" in chief.get(f"{BASE}/sensors/door-9").text
     assert chief.post(f"{BASE}/sensors/door-9/code").status_code == 200
     assert chief.post(f"{BASE}/sensors/door-9/revoke").status_code == 303
     assert "revoked" in chief.get(f"{BASE}/sensors").text
@@ -196,6 +197,7 @@ def test_sensors_of_others_are_not_there(campus: World) -> None:
     campus.services.enrolment.add("theirs", org_id="default")
     chief = campus.as_("controller")
     assert "theirs" not in chief.get(f"{BASE}/sensors").text
+    assert chief.get(f"{BASE}/sensors/theirs").status_code == 404
     assert chief.post(f"{BASE}/sensors/theirs/revoke").status_code == 404
     found = campus.store.find_sensor("theirs")
     assert found is not None

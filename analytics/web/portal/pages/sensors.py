@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Form, Request, Response
@@ -68,6 +68,10 @@ def add_sensor_pages(pages: Pages) -> None:
         _record(request, visit, "sensor.add", sensor=chosen, room=room)
         return _sensors_page(request, visit, issued=issued)
 
+    @pages.get(base + "/{sensor_id}", Right.MANAGE_SENSORS)
+    def sensor(request: Request, visit: ManageVisit, sensor_id: str) -> Response:
+        return _sensor_page(request, visit, _own(request, visit, sensor_id))
+
     @pages.post(base + "/{sensor_id}/code", Right.MANAGE_SENSORS)
     def code(request: Request, visit: ManageVisit, sensor_id: str, with_code: Text = "") -> Response:
         sensor = _own(request, visit, sensor_id)
@@ -100,7 +104,7 @@ def add_sensor_pages(pages: Pages) -> None:
         wanted = _watches(request, visit, room, kind, reverse=bool(reverse), second_room=second_room)
         _move(request, visit, sensor, wanted)
         _record(request, visit, "sensor.watch", sensor=sensor.id, room=room, kind=kind, second_room=second_room)
-        return RedirectResponse(f"/o/{visit.org_id}/sensors", 303)
+        return RedirectResponse(f"/o/{visit.org_id}/sensors/{sensor.id}", 303)
 
 
 def spark(rest: Sequence[DayRest]) -> str:
@@ -130,11 +134,6 @@ def _sensors_page(
     site = Site.load(portal.store, visit.org_id)
     seen = visible_sensors(visit, list(site.rooms.values()), site.sensors)
     found = sensor_health(portal.store, site, portal.clock(), seen)
-    buildings = {building.id: building for building in visit.buildings}
-    rooms = sorted(
-        (room for room in site.rooms.values() if room.building_id in buildings and room.retired_on is None),
-        key=lambda room: (buildings[room.building_id].name.casefold(), room.number),
-    )
     t = visit.t
     order = {state: i for i, state in enumerate((SensorState.SILENT, SensorState.FAULTY))}
     return page(
@@ -145,14 +144,30 @@ def _sensors_page(
         problem_text=problem,
         issued=issued,
         rows=[_row(health, t, portal.clock()) for health in sorted(found, key=lambda h: order.get(h.state, 9))],
-        rooms=rooms,
-        building_names={building.id: building.name for building in buildings.values()},
         may_manage=visit.may(Right.MANAGE_SENSORS),
-        kinds=[(kind.value, t(_KINDS[kind])) for kind in WatchKind],
+        **_choices(visit, site.rooms.values()),
         service_url=str(request.base_url).rstrip("/"),
         unwell=sum(health.state in (SensorState.SILENT, SensorState.FAULTY) for health in found),
-        states=_STATES,
     )
+
+
+def _sensor_page(request: Request, visit: Visit, sensor: Sensor) -> Response:
+    portal = portal_of(request)
+    site = Site.load(portal.store, visit.org_id)
+    (health,) = sensor_health(portal.store, site, portal.clock(), [sensor])
+    row = _row(health, visit.t, portal.clock())
+    return page(request, "sensor.html", visit, row=row, sensor=sensor, **_choices(visit, site.rooms.values()))
+
+
+def _choices(visit: Visit, rooms: Iterable[Room]) -> dict[str, Any]:
+    """What the form of a watch offers: rooms in use of the buildings that the person may see."""
+    names = {building.id: building.name for building in visit.buildings}
+    seen = (room for room in rooms if room.building_id in names and room.retired_on is None)
+    return {
+        "rooms": sorted(seen, key=lambda room: (names[room.building_id].casefold(), room.number)),
+        "building_names": names,
+        "kinds": [(kind.value, visit.t(_KINDS[kind])) for kind in WatchKind],
+    }
 
 
 def _row(health: SensorHealth, t: Language, now: datetime) -> dict[str, object]:
