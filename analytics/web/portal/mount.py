@@ -12,6 +12,7 @@ from analytics.web.portal.pages.data import add_data_pages
 from analytics.web.portal.pages.figures import add_figure_pages
 from analytics.web.portal.pages.login import add_login_pages
 from analytics.web.portal.pages.sensors import add_sensor_pages
+from analytics.web.portal.pages.sensors_care import add_care_pages
 from analytics.web.portal.pages.settings import add_settings_pages
 from analytics.web.portal.pages.settings_calendar import add_calendar_pages
 from analytics.web.portal.pages.settings_retention import add_retention_pages
@@ -32,6 +33,7 @@ def all_pages() -> Pages:
     add_user_pages(pages)
     add_data_pages(pages)
     add_sensor_pages(pages)
+    add_care_pages(pages)
     add_settings_pages(pages)
     add_calendar_pages(pages)
     add_source_pages(pages)
