@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -72,9 +73,9 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, *, rooms: int = 4, weeks: int = 2) -> Iterator[World]:
-    """Build it in ``folder``."""
-    settings = ServiceSettings(data=folder, organisation=ORG)
+def world(folder: Path, *, rooms: int = 4, weeks: int = 2, **more: Any) -> Iterator[World]:
+    """Build it in ``folder``; ``more`` are settings of the service."""
+    settings = ServiceSettings(data=folder, organisation=ORG, **more)
     keys = ServiceKeys.create()
     now = datetime.now(UTC)
     with SqliteStore.open(folder / "headroom.db", keys.store) as store:
