@@ -115,7 +115,7 @@ def spark(rest: Sequence[DayRest]) -> str:
 
 def rest_text(rest: Sequence[DayRest], t: Language) -> str:
     """``+3, 0, −1``: the rest of each day; a day nobody passed is a dash."""
-    return ", ".join(f"{day.rest:+d}".replace("-", "−") if day.traffic else "–" for day in rest)
+    return ", ".join((f"{day.rest:+d}".replace("-", "−") if day.rest else "0") if day.traffic else "–" for day in rest)
 
 
 def visible_sensors(visit: Visit, rooms: Sequence[Room], sensors: Sequence[Sensor]) -> list[Sensor]:
