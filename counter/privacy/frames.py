@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,11 +24,26 @@ DEBUG_SWITCHES = (
     "ORT_DEBUG_NODE_IO_DUMP_OUTPUT_DATA",
 )
 """Variables of the environment that make a library of ours record or load what is not ours."""
+_MOST_IN_WORK = 16  # one a camera
 
 
 class _Ledger:
-    used = 0
-    wiped = 0
+    """Frames so far, of all cameras' threads."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self.used = self.wiped = 0
+
+    def take(self) -> None:
+        with self._mutex:
+            self.used += 1
+
+    def done(self) -> None:
+        with self._mutex:
+            self.wiped += 1
+
+
+_ledger = _Ledger()
 
 
 @contextmanager
@@ -37,18 +53,18 @@ def in_use(frame: Frame) -> Iterator[Frame]:
     ``with in_use(timed.frame): counter.update(timed.frame, timed.t)``. Costs one pass over the buffer (a 1080p
     picture: under a millisecond), which the source writes over anyway.
     """
-    _Ledger.used += 1
+    _ledger.take()
     try:
         yield frame
     finally:
         frame.fill(0)
-        _Ledger.wiped += 1
+        _ledger.done()
 
 
 def frames_report() -> LockReport:
     """How many frames were taken in and overwritten since the start; one may be in work."""
-    used, wiped = _Ledger.used, _Ledger.wiped
-    holds = used - wiped <= 16  # one a camera
+    used, wiped = _ledger.used, _ledger.wiped
+    holds = used - wiped <= _MOST_IN_WORK
     return LockReport("frames", holds, f"each is overwritten when it has been counted ({wiped:,} of {used:,} so far)")
 
 

@@ -65,7 +65,9 @@ def swap_report(swaps: Path = Path("/proc/swaps")) -> LockReport:
     """Whether pages can reach a swap device: they are locked, or there is none. Looked up anew each time."""
     disks, compressed = _swaps(swaps)
     if _locked():
-        note = f"; hibernation to {', '.join(disks)} would still write it" if disks and _hibernates() else ""
+        note = ""
+        if disks and _hibernates():
+            note = f", but hibernation is set up and would write it to {', '.join(disks)}: mask hibernate.target"
         return LockReport("swap", not note, f"memory is locked into RAM{note}")
     if disks:
         return LockReport(
@@ -110,8 +112,10 @@ def _swaps(path: Path) -> tuple[list[str], list[str]]:
     return [name for name in names if name not in compressed], compressed
 
 
-def _hibernates() -> bool:
+def _hibernates(power: Path = Path("/sys/power")) -> bool:
+    """Whether this machine can suspend to disk and has a place to resume from."""
     try:
-        return "disk" in Path("/sys/power/state").read_text("ascii").split()
+        states = (power / "state").read_text("ascii").split()
+        return "disk" in states and (power / "resume").read_text("ascii").strip() != "0:0"
     except OSError:
         return False

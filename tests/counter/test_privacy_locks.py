@@ -336,6 +336,17 @@ def test_hibernation_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "hibernation" in report.why
 
 
+@pytest.mark.parametrize(
+    ("state", "resume", "can"),
+    [("freeze mem disk", "8:2", True), ("freeze mem disk", "0:0", False), ("freeze mem", "8:2", False)],
+)
+def test_hibernation_counts_where_it_is_set_up(tmp_path: Path, state: str, resume: str, can: bool) -> None:
+    (tmp_path / "state").write_text(f"{state}\n")
+    (tmp_path / "resume").write_text(f"{resume}\n")
+    assert memory._hibernates(tmp_path) == can
+    assert not memory._hibernates(tmp_path / "no-such-machine")
+
+
 def test_pages_are_locked_where_the_limit_allows(tmp_path: Path) -> None:
     told = program(
         tmp_path,
@@ -412,6 +423,38 @@ def test_a_strict_sensor_is_told_each_lock_that_is_missing() -> None:
 def test_a_folder_that_cannot_be_confined_to_is_named(folder: str) -> None:
     with pytest.raises(LockError, match=folder):
         list(landlock._rules(Confinement((Path(folder),))))
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_camera_gets_the_rights_of_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int) -> None:
+    """Read, write and control, and no more. All of /dev only where the user's groups decide what opens."""
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    camera = Path("/dev/video7")
+    rules = dict(landlock._rules(Confinement((tmp_path,), devices=(camera,))))
+    device = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV
+    assert rules[camera] == device
+    assert rules.get(Path("/dev"), 0) == (device if user else 0)
+    writable = {path for path, rights in rules.items() if rights & landlock.MAKE_REG}
+    assert writable == {tmp_path}
+    assert Path("/") not in rules
+    without = dict(landlock._rules(Confinement((tmp_path,))))
+    assert {path for path, rights in without.items() if rights & landlock.WRITE_FILE} == {tmp_path, Path("/dev/null")}
+
+
+def test_locked_twice_is_locked_once(tmp_path: Path) -> None:
+    """A sensor that begins anew inside its process asks again: nothing is stacked, and nothing is let go."""
+    told = program(
+        tmp_path,
+        """
+        first = [r.name for r in locked() if r.holds]
+        threading.Thread(target=sys.stdin.read, daemon=True).start()
+        second = [r.name for r in locked() if r.holds]
+        tell(same=first == second, filters=[line.split()[1] for line in
+            Path("/proc/self/status").read_text().splitlines() if line.startswith("Seccomp_filters")])
+        """,
+    )
+    assert told["same"]
+    assert told["filters"] in ([], ["1"])
 
 
 def _run_filter(code: bytes, arch: int, number: int, *arguments: int) -> int:
