@@ -40,6 +40,7 @@ class Pace:
     _ran: bool = field(init=False, default=False)  # the network ran on the last look
     _moved: float | None = field(init=False, default=None)
     _looked: float | None = field(init=False, default=None)
+    _anchor: float = field(init=False, default=0.0)  # when the last look was due: being late does not add up
     _slow_since: float | None = field(init=False, default=None)
     _gap: float = field(init=False, default=0.0)  # seconds between looks while something moves
 
@@ -47,7 +48,7 @@ class Pace:
         """When the next look is due, monotonic seconds; not after ``t`` when it is due now."""
         if self._looked is None:
             return t
-        return self._looked + 1.0 / self.rate(t)
+        return max(self._anchor, self._looked - 1.0 / self.most) + 1.0 / self.rate(t)
 
     def rate(self, t: float) -> float:
         """Looks a second that are wanted now."""
@@ -70,6 +71,8 @@ class Pace:
             begin, end: monotonic seconds.
             inferred: the network ran.
         """
+        due = self.due(begin)
+        self._anchor = due if self._looked is not None and 0.0 <= begin - due < 0.5 / self.rate(begin) else begin
         if inferred:
             spent = max(end - begin, 0.0)
             self.work = spent if self.work == 0.0 else self.work + _LEARNING * (spent - self.work)

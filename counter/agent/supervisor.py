@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 HUNG_SECONDS = 90.0
 """A camera's thread that gives no sign for so long hangs: `WATCHDOG=1` is withheld, and systemd restarts the sensor."""
 _TURN_SECONDS = 1.0
-_JOIN_SECONDS = 3.0
+_JOIN_SECONDS = 2.5
+_SEND_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 MakeDetector = Callable[[CameraSettings], Detector]
@@ -233,8 +234,13 @@ class Agent:
             log.warning("%s: did not end in time; the interval that had begun is lost", ", ".join(stuck))
         save_last(self.state, {w.sensor_id: w.last_start for w in self.workers if w.last_start is not None})
         self._stop_sending.set()
-        courier.join(timeout=1.0)
-        self._let_go()
+        courier.join(timeout=_SEND_SECONDS)
+        if courier.is_alive():  # it waits for an answer; the spool stays its own until the process ends
+            for box in self.outboxes.values():
+                box.spool.flush()
+            self._server.close()
+        else:
+            self._let_go()
         log.info("ended")
 
     def _let_go(self) -> None:
