@@ -22,6 +22,8 @@ STATUS_KIND = "sensor-status"
 ORDER_KIND = "sensor-order"
 COMMAND_HOURS = 24
 """A command that no sensor fetched for so long is forgotten: nobody wants a restart from last week."""
+FORGOTTEN_AFTER = timedelta(days=90)
+"""The last status of a sensor that is gone."""
 SILENT_AFTER = timedelta(minutes=5)
 _TRIES = 5
 
@@ -68,7 +70,7 @@ class Care:
         """Keep a proven report; what the sensor is to do now."""
         now = self._clock()
         value = {"report": report.model_dump(mode="json", by_alias=True), "received_at": now.isoformat()}
-        self._change(STATUS_KIND, org_id, sensor_id, lambda _: value)
+        self._change(STATUS_KIND, org_id, sensor_id, lambda _: value, expires_at=now + FORGOTTEN_AFTER)
         orders = self.orders(org_id, sensor_id)
         command, config = orders.command, orders.config
         if command is not None and orders.command_at is not None:
@@ -126,13 +128,15 @@ class Care:
         org_id: str,
         item_id: str,
         change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]],
+        expires_at: datetime | None = None,
     ) -> Kept:
         """Compare-and-swap: two processes of the service may take reports of one sensor."""
         for attempt in range(_TRIES):
             kept = self._keep.get(kind, org_id, item_id)
             value = change(None if kept is None else kept.value)
             try:
-                return self._keep.put(kind, org_id, item_id, value, replaces=0 if kept is None else kept.version)
+                version = 0 if kept is None else kept.version
+                return self._keep.put(kind, org_id, item_id, value, replaces=version, expires_at=expires_at)
             except (StaleWriteError, AlreadyExistsError):
                 if attempt == _TRIES - 1:
                     raise

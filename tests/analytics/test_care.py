@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
-from analytics.care import ORDER_KIND, STATUS_KIND, Care
+from analytics.care import FORGOTTEN_AFTER, ORDER_KIND, STATUS_KIND, Care
 from analytics.store.kept import SealedKeep
 from tests.analytics.conftest import MASTER_KEY
 from tests.analytics.service_parts import Bench, bench, from_address
@@ -157,6 +158,25 @@ def test_organisations_do_not_see_each_other_and_forgetting_forgets(care: Care) 
     care.forget("a", "hall-3")
     assert care.status("a", "hall-3") is None
     assert care.orders("a", "hall-3").config is None
+
+
+def test_the_status_of_a_sensor_that_is_gone_expires(care: Care, store: object) -> None:
+    care.take("a", "hall-3", REPORT)
+    care.configure("a", "hall-3", RemoteConfig(fps=5.0))
+    store.expire_kept(NOW + FORGOTTEN_AFTER - timedelta(days=1))  # type: ignore[attr-defined]
+    assert care.status("a", "hall-3") is not None
+    store.expire_kept(NOW + FORGOTTEN_AFTER + timedelta(days=1))  # type: ignore[attr-defined]
+    assert care.status("a", "hall-3") is None
+    assert care.orders("a", "hall-3").config is not None, "what a sensor was told stays in force"
+
+
+def test_two_processes_take_reports_of_one_sensor(store: object) -> None:
+    """Compare-and-swap: none of them fails, and the versions they give stay apart."""
+    keep = SealedKeep(store, MASTER_KEY)  # type: ignore[arg-type]
+    both = [Care(keep), Care(keep)]
+    with ThreadPoolExecutor(2) as pool:
+        given = list(pool.map(lambda n: both[n % 2].configure("a", "hall-3", RemoteConfig()).version, range(8)))
+    assert sorted(given) == list(range(1, 9))
 
 
 def test_the_store_sees_neither_status_nor_orders(care: Care, store: object) -> None:
