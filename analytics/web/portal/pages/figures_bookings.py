@@ -21,7 +21,7 @@ from analytics.web.portal import charts
 from analytics.web.portal.charts import Chart, Table
 from analytics.web.portal.language import Language
 from analytics.web.portal.pages.figures_data import FigureData, Sums, figure_data, known, week_of
-from analytics.web.portal.pages.figures_events import EventRow, event_rows
+from analytics.web.portal.pages.figures_events import EventRow, Judged, event_rows
 from analytics.web.portal.pages.figures_filter import Filter, read_filter
 from analytics.web.portal.pages.figures_overview import options, week_texts
 from analytics.web.portal.pages.figures_series import Finding, findings
@@ -30,6 +30,7 @@ from analytics.web.portal.visit import Pages, Visit, visitor
 
 EventVisit = Annotated[Visit, Depends(visitor(Right.SEE_EVENTS))]
 PAGE = 15
+_FRESH, _KEEP = 60.0, 900.0
 SERIES_SHOWN = 60
 SHOWN = ("no_show", "over_capacity", "too_large", "too_small", "never_held")
 _OUTCOMES = {"no_show": Outcome.NO_SHOW, "over_capacity": Outcome.OVER_CAPACITY}
@@ -61,7 +62,7 @@ def add_bookings_page(pages: Pages) -> None:
         show = show if show in SHOWN else SHOWN[0]
         choice = read_filter(request.query_params, visit, data.site, data.usual())
         sums = data.sums(choice)
-        series = findings(data, choice)
+        series = findings(data, choice, patience=0.2 if show in _VERDICTS else 0.0)
         cells = _cells(data, choice, sums.rooms, show) if show in _OUTCOMES else []
         rows = _events(data, visit, cells[at : at + PAGE], _OUTCOMES[show]) if show in _OUTCOMES else []
         chosen = [f for f in series or () if f.summary.verdict is _VERDICTS.get(show)]
@@ -96,14 +97,18 @@ def _tabs(t: Language, sums: Sums, series: Sequence[Finding] | None) -> list[tup
 def _cells(data: FigureData, choice: Filter, rooms: Sequence[Room], show: str) -> list[tuple[date, str, int]]:
     """(day, room, hour) in which a booking of that outcome starts, the newest first; read out of the roll-ups."""
     order = {room.id: i for i, room in enumerate(rooms)}
+    periods = data.site.organisation.periods
     found: list[tuple[date, str, int]] = []
     for month in data.months(choice.start, choice.end):
-        wanted = month.starts[month.at_start[f"bookings_{_OUTCOMES[show].word}"] > 0]
-        for room, day, hour in wanted.tolist():
-            room_id, when = month.room_ids[room], month.days[day]
-            if room_id in order and choice.keeps(when, data.site.organisation.periods):
-                found.append((when, room_id, hour))
-    return sorted(found, key=lambda cell: (-cell[0].toordinal(), order[cell[1]], cell[2]))
+        place = np.array([order.get(room_id, -1) for room_id in month.room_ids], dtype=np.int64)
+        kept = np.array([choice.keeps(day, periods) for day in month.days], dtype=np.bool_)
+        room, day, hour = month.starts[month.at_start[f"bookings_{_OUTCOMES[show].word}"] > 0].T
+        shown = (place[room] >= 0) & kept[day]
+        room, day, hour = room[shown], day[shown], hour[shown]
+        newest = np.lexsort((hour, place[room], -day))
+        cells = zip(room[newest].tolist(), day[newest].tolist(), hour[newest].tolist(), strict=True)
+        found = [(month.days[d], month.room_ids[r], h) for r, d, h in cells] + found  # months come oldest first
+    return found
 
 
 def _events(data: FigureData, visit: Visit, cells: Sequence[tuple[date, str, int]], outcome: Outcome) -> list[EventRow]:
@@ -112,15 +117,20 @@ def _events(data: FigureData, visit: Visit, cells: Sequence[tuple[date, str, int
     rows: list[EventRow] = []
     for day, room_id, hour in cells:
         if (day, room_id) not in found:
-            days = load_room(data.store, data.site, room_id, day, day, data.rules_of)
-            judged = event_rows(data, days, visit)
-            chosen = days.chosen()
-            found[day, room_id] = [
-                row for row, i in zip(judged, chosen, strict=True) if days.matches.outcome[i] == outcome
-            ]
+            judged = _judged(data, room_id, day)
+            shown = zip(event_rows(data, judged, visit), judged.chosen, strict=True)
+            found[day, room_id] = [row for row, i in shown if judged.matches.outcome[i] == outcome]
         zone = data.zone_of(data.site.rooms[room_id])
         rows += [row for row in found[day, room_id] if row.booking.start.astimezone(zone).hour == hour]
     return rows
+
+
+def _judged(data: FigureData, room_id: str, day: date) -> Judged:
+    def make() -> Judged:
+        return Judged.of(load_room(data.store, data.site, room_id, day, day, data.rules_of))
+
+    key = (data.visit.org_id, "judged", room_id, day, data.now.date(), data.fingerprint)
+    return data.cache.get(key, make, fresh=_FRESH, keep=_KEEP)
 
 
 def _chart(t: Language, sums: Sums, outcome: Outcome) -> Chart:

@@ -34,7 +34,7 @@ class FreshCache:
     """
 
     def __init__(
-        self, size: int = 128, clock: Callable[[], float] = time.monotonic, *, background: bool = True
+        self, size: int = 256, clock: Callable[[], float] = time.monotonic, *, background: bool = True
     ) -> None:
         self._size, self._clock, self._background = size, clock, background
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()

@@ -37,7 +37,7 @@ ENOUGH = 0.6
 """Coverage below which a figure is shown with a warning and left out of rankings."""
 _FRESH, _KEEP = 30.0, 900.0
 _FRESH_PAST, _KEEP_PAST = 300.0, 6 * 3600.0
-_ROOMS_AT_ONCE = 50
+_ROOMS_AT_ONCE = 200
 
 
 @dataclass(frozen=True)

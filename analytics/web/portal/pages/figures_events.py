@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from analytics.accounts.rights import Right
 from analytics.assemble import RoomDays
@@ -23,6 +24,27 @@ _TONE = {
     Outcome.NO_SHOW: "bad", Outcome.OVER_CAPACITY: "bad", Outcome.OVERRUN: "warn", Outcome.EARLY_END: "warn",
     Outcome.LATE_START: "warn", Outcome.UNKNOWN: "none", Outcome.HELD: "",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judged bookings of one room over some days, without the minutes that they were judged by.
+
+    Attributes:
+        chosen: rows of ``matches`` that are the room's own and start on the days asked for.
+    """
+
+    room: Room
+    zone: ZoneInfo
+    bookings: tuple[StoredBooking, ...]
+    late_withdrawn: tuple[bool, ...]
+    matches: Matches
+    chosen: tuple[int, ...]
+
+    @classmethod
+    def of(cls, days: RoomDays) -> Judged:
+        late = tuple(days.late_withdrawn.tolist())
+        return cls(days.room, days.calendar.zone, days.bookings, late, days.matches, tuple(days.chosen()))
 
 
 @dataclass(frozen=True)
@@ -66,12 +88,12 @@ def outcome_texts(t: Language) -> dict[str, str]:
     }
 
 
-def event_rows(data: FigureData, of: RoomDays, visit: Visit) -> list[EventRow]:
+def event_rows(data: FigureData, of: Judged, visit: Visit) -> list[EventRow]:
     """The bookings of one room over the loaded days, in order of time. The caller has checked SEE_EVENTS."""
-    return [_row(data, of, i, visit) for i in of.chosen()]
+    return [_row(data, of, i, visit) for i in of.chosen]
 
 
-def _row(data: FigureData, of: RoomDays, i: int, visit: Visit) -> EventRow:
+def _row(data: FigureData, of: Judged, i: int, visit: Visit) -> EventRow:
     t, matches, booking = visit.t, of.matches, of.bookings[i]
     building = of.room.building_id
     attendance = float(matches.attendance[i])
@@ -84,12 +106,12 @@ def _row(data: FigureData, of: RoomDays, i: int, visit: Visit) -> EventRow:
     if not over:
         text, tone = (t("under way") if booking.start <= data.now else t("to come")), "none"
     return EventRow(
-        booking, of.room, data.site.buildings[building].name, booking.start.astimezone(of.calendar.zone).date(),
+        booking, of.room, data.site.buildings[building].name, booking.start.astimezone(of.zone).date(),
         f"{t.time(booking.start)}–{t.time(booking.end)}", text, tone,
         t("fewer than 5") if hidden else t.number(attendance) if over else t.number(None),
         t.number(booking.expected_size), t.number(seats),
         t.percent(float(matches.coverage[i])) if over else t.number(None),
-        reason_texts(t, matches, i, hidden=hidden, late=bool(of.late_withdrawn[i])) if over else (),
+        reason_texts(t, matches, i, hidden=hidden, late=of.late_withdrawn[i]) if over else (),
         bool(int(matches.flags[i]) & Flag.SHARED), float(matches.release[i]) / 60 if over else math.nan,
         visit.may(Right.SEE_BOOKERS, building),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from analytics.web.portal import charts
 from analytics.web.portal.charts import Block, Chart, DayLine, Table
 from analytics.web.portal.language import Language
 from analytics.web.portal.pages.figures_data import FigureData, figure_data, known
-from analytics.web.portal.pages.figures_events import event_rows, outcome_texts
+from analytics.web.portal.pages.figures_events import Judged, event_rows, outcome_texts
 from analytics.web.portal.pages.figures_filter import Filter, date_in, read_filter
 from analytics.web.portal.pages.figures_overview import key_figures, options
 from analytics.web.portal.view import page
@@ -72,7 +72,7 @@ def _room_page(
     monday = day - timedelta(days=day.weekday())
     week = load_room(data.store, data.site, room_id, monday, monday + timedelta(days=6), data.rules_of)
     sums = data.room_sums(choice, shown)
-    events = event_rows(data, week, visit) if visit.may(Right.SEE_EVENTS, shown.building_id) else []
+    events = event_rows(data, Judged.of(week), visit) if visit.may(Right.SEE_EVENTS, shown.building_id) else []
     return page(
         request,
         "room.html",

@@ -82,16 +82,17 @@ def plan_of(store: PortalStore, site: Site, org_id: str, start: date, end: date)
     return found
 
 
-def findings(data: FigureData, choice: Filter) -> list[Finding] | None:
+def findings(data: FigureData, choice: Filter, patience: float = 0.2) -> list[Finding] | None:
     """Series that do not fit their rooms, the greatest waste of seats first; the reader's buildings only.
 
-    None while they are being computed for the first time: seconds for a year of a campus.
+    None while they are being computed for the first time and ``patience`` seconds are over: that takes seconds for a
+    year of a campus.
     """
     choice = choice.between(choice.start, min(choice.end, data.today))
     if choice.days <= 0 or not data.site.rooms:
         return []
     key = (data.visit.org_id, "series", data.visible, choice.query(), data.today, data.fingerprint)
-    return data.cache.soon(key, lambda: find(data, choice), fresh=_FRESH, keep=_KEEP)
+    return data.cache.soon(key, lambda: find(data, choice), fresh=_FRESH, keep=_KEEP, patience=patience)
 
 
 def find(data: FigureData, choice: Filter, rules: SeriesRules | None = None) -> list[Finding]:

@@ -14,6 +14,7 @@
   function narrow(layout) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
     layout.font = { ...layout.font, size: 11 };
+    if (layout.xaxis && layout.xaxis.ticksuffix) layout.xaxis.dtick = 3;
     if (layout.xaxis && layout.xaxis.tickvals && layout.xaxis.tickvals.length > 8) {
       layout.xaxis.tickvals = layout.xaxis.tickvals.filter((_, i) => i % 3 === 0);
       layout.xaxis.ticktext = layout.xaxis.ticktext.filter((_, i) => i % 3 === 0);
