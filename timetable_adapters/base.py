@@ -116,7 +116,8 @@ class PrivacyPolicy:
 
     Attributes:
         booker_names: keep who booked. Off by default: dropped inside the adapter.
-        titles: keep event names. A title that holds the name of a person the same record names is dropped with it.
+        titles: keep event names. A title that holds the name of a person the same record names is dropped, also where
+            names are kept: they are sealed and shown to few, titles to many.
     """
 
     booker_names: bool = False
@@ -131,7 +132,7 @@ class PrivacyPolicy:
         if not self.titles:
             return ""
         text = " ".join(title.split())[:MAX_TITLE]
-        if not self.booker_names and any(_names(person, text) for person in people if person):
+        if any(_names(person, text) for person in people if person):
             return ""
         return text
 

@@ -301,7 +301,6 @@ def test_no_name_of_a_booker_in_pages_files_or_log(campus: World, caplog: pytest
     with running(Graph()) as server:
         chief.post(f"{BASE}/sources/new", data=source_form("microsoft-graph", server.system, booker_names="1"))
         chief.post(f"{BASE}/sources/plan/pull")
-        assert campus.store.bookings(ORG, None, NOW, NOW + timedelta(days=9)) is not None
         server.fail(status(500))
         chief.post(f"{BASE}/sources/plan/pull")
     texts = [chief.get(f"{BASE}/sources/plan").text, chief.get(f"/o/{ORG}/audit").text, caplog.text]
@@ -311,13 +310,10 @@ def test_no_name_of_a_booker_in_pages_files_or_log(campus: World, caplog: pytest
             answer = chief.get(f"/o/{ORG}/data/export?{query}")
             assert answer.status_code == 200
             texts.append(answer.content.decode("latin-1"))
+    window = (NOW - timedelta(days=9), NOW + timedelta(days=9))
+    assert CANARY in {b.booked_by for b in campus.store.bookings(ORG, None, *window, reveal_names=True)}
     family = CANARY.split()[-1].casefold()
-    # Titles are the customer's own choice; this room mailbox puts the organiser there only where names are allowed.
-    assert not [text for text in (*texts[:3], *texts[6:]) if family in text.casefold()]
-    with_names = [b for b in campus.store.bookings(ORG, None, NOW - timedelta(days=9), NOW + timedelta(days=9),
-                                                   reveal_names=True) if b.booked_by]  # fmt: skip
-    assert with_names, "the canary was never there"
-    assert not any(family in text.casefold() for text in texts[3:6] if "booked_by" in text)
+    assert not [text for text in texts if family in text.casefold()]
 
 
 # -- the form of an adapter
