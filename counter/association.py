@@ -11,34 +11,43 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from counter.boxes import Array, area, clipped, intersection
+from counter.motion import MotionState
+
 Pair = tuple[int, int, float]
 Options = dict[int, dict[int, float]]  # row -> column -> cost
 
-
-def iou(a: Array, b: Array) -> Array:
-    """``[n, m]`` intersection over union of corner boxes ``[n, 4]`` and ``[m, 4]``."""
-    inter = intersection(a, b)
-    return inter / np.maximum(area(a)[:, None] + area(b) - inter, 1e-9)
+REACH, REACH_SPEED, REACH_SECONDS = 0.3, 1.0, 1.5  # person sizes, person sizes a second, seconds
+MAX_GROWTH = 1.8  # logarithm of the ratio of two boxes' areas that may still be one person
 
 
-def intersection(a: Array, b: Array) -> Array:
-    """``[n, m]`` shared area of corner boxes. Quickest where each coordinate lies together in memory (order F)."""
-    p, q = a.T[:, :, None], b.T[:, None, :]
-    side = np.minimum(p[2:], q[2:])
-    side -= np.maximum(p[:2], q[:2])
-    np.maximum(side, 0.0, out=side)
-    shared: Array = side[0] * side[1]
-    return shared
+def possible_pairs(state: MotionState, boxes: Array, frame: tuple[int, int], unseen: Array) -> list[Pair]:
+    """Who could be which detection, and at what cost: lack of overlap and distance from where the person should be.
 
-
-def area(boxes: Array) -> Array:
-    """``[n]`` areas of corner boxes."""
-    side = boxes.T[2:] - boxes.T[:2]
-    areas: Array = side[0] * side[1]
-    return areas
+    A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
+    prediction and has about the right size: at one frame a second people step out of their own box. However uncertain,
+    nobody is looked for farther away than a person walks in the ``unseen`` ``[n]`` seconds: else seated people whom the
+    detector misses would move to their neighbour's seat.
+    """
+    if not len(state) or not len(boxes):
+        return []
+    mine = clipped(state.boxes, frame)
+    shared, own, other = intersection(mine, boxes), area(mine)[:, None] + 1.0, area(boxes) + 1.0
+    overlap = shared / (own + other - shared)
+    p, q = mine.T, boxes.T
+    gap = (p[:2] + p[2:])[:, :, None] - (q[:2] + q[2:])[:, None, :]  # twice the distance
+    gap *= gap
+    reach = REACH + REACH_SPEED * np.minimum(unseen, REACH_SECONDS)
+    spread = np.minimum(36.0 * state.data[6][:, None] + 0.52 * own, (4.0 * reach * reach)[:, None] * own)
+    off = (gap[0] + gap[1]) / spread  # 1 at three standard deviations
+    rows, columns = ((overlap > 0.2) | (off < 1.0)).nonzero()
+    growth = np.abs(np.log(own[rows, 0] / other[columns]))
+    overlap, off = overlap[rows, columns], off[rows, columns]
+    growth[overlap <= 0.2] *= 2.0
+    cost = 0.6 - 0.6 * overlap + 0.3 * np.minimum(off, 1.0)
+    cost[growth >= MAX_GROWTH] = np.inf
+    return list(zip(rows.tolist(), columns.tolist(), cost.tolist(), strict=True))
 
 
 def assign(pairs: Iterable[Pair], limit: float) -> dict[int, int]:

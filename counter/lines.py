@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from counter.tracker import EDGE
+from counter.boxes import EDGE
 from counter.types import Crossing, Direction, Track
 
 MAX_SPEED = 3.0  # person sizes a second: faster is a detector that jumps, not a person who walks

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counter import motion
-from counter.association import Pair, area, assign, intersection, iou
+from counter.association import Pair, assign, possible_pairs
+from counter.boxes import area, at_edge, intersection, iou, uncut, usable, without_parts
 from counter.motion import Array, MotionState
 from counter.types import Detections, Track
 
@@ -24,9 +25,6 @@ HOME_SECONDS = 2.0
 SOFT = 0.7  # share of the threshold from which somebody who walks may become a track
 DOUBT_SECONDS = 2.0  # what has been tentative for longer is furniture that looks like somebody
 WALKED = 0.25  # person sizes that tell walking from a box that shakes
-EDGE = 0.02  # how near the edge of the picture a box touches it, as a share of the longer side
-REACH, REACH_SPEED, REACH_SECONDS = 0.3, 1.0, 1.5  # person sizes, person sizes a second, seconds
-MAX_GROWTH = 1.8  # logarithm of the ratio of two boxes' areas that may still be one person
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,7 @@ class Tracker:
         self._frame = (width, height)
         for table in (self._confirmed, self._tentative):
             motion.predict(table.state, dt, table.last_seen < t - dt - 1e-9)
-        boxes, scores = without_parts(*_usable(detections), s.low_threshold)
+        boxes, scores = without_parts(*usable(detections), s.low_threshold)
         free = self._associate(boxes, scores, t, dt)
         ended = self._expire(t)
         self._sort_tentative(t)
@@ -235,8 +233,8 @@ class Tracker:
         s = self.settings
         strong = int(np.count_nonzero(scores >= s.threshold))
         known, young = self._confirmed, self._tentative
-        known_pairs = _pairs(known.state, boxes, self._frame, t - known.last_seen)
-        young_pairs = _pairs(young.state, boxes, self._frame, t - young.last_seen)
+        known_pairs = possible_pairs(known.state, boxes, self._frame, t - known.last_seen)
+        young_pairs = possible_pairs(young.state, boxes, self._frame, t - young.last_seen)
         known_of: dict[int, int] = {}
         young_of: dict[int, int] = {}
         taken: set[int] = set()
@@ -385,84 +383,6 @@ class Tracker:
         return np.where(leaving & ~still, np.minimum(patience, s.exit_seconds), patience)
 
 
-def _usable(detections: Detections) -> tuple[Array, Array]:
-    """Boxes ``[n, 4]`` (each coordinate together in memory) and scores in float64, without those that are no boxes.
-
-    A score that is no number is below every threshold.
-    """
-    boxes = detections.boxes.T.astype(np.float64, order="C").T
-    scores = detections.scores.astype(np.float64)
-    if not math.isfinite(boxes.sum()):
-        finite = np.isfinite(boxes).all(axis=1)
-        boxes, scores = boxes[finite], scores[finite]
-    np.maximum(boxes[:, 2:], boxes[:, :2], out=boxes[:, 2:])
-    return boxes, scores
-
-
-def without_parts(boxes: Array, scores: Array, floor: float) -> tuple[Array, Array]:
-    """Detections from ``floor`` on, best first, without second boxes of one person: the seen part and the whole.
-
-    Non-maximum suppression keeps both, as they overlap little. They share the head: one box lies in the other, with the
-    same upper edge and about the same width. The better score stays.
-    """
-    order = (-scores).argsort(kind="stable")
-    s = scores[order]
-    n = int(np.count_nonzero(s >= floor))
-    b, s = boxes.T.take(order[:n], axis=1).T, s[:n]
-    if n < 2:
-        return b, s
-    areas = 0.85 * area(b)
-    inside = intersection(b, b) > np.minimum(areas[:, None], areas)
-    if np.count_nonzero(inside) <= n:  # nobody but with themselves
-        return b, s
-    # Few pairs are left: plain numbers are quicker than arrays.
-    x1, y1, x2, y2 = b.T.tolist()
-    dropped: set[int] = set()
-    for i, j in zip(*(index.tolist() for index in inside.nonzero()), strict=True):
-        if i >= j or i in dropped:
-            continue
-        wide, narrow = sorted((x2[i] - x1[i], x2[j] - x1[j]), reverse=True)
-        lower = max(min(y2[i] - y1[i], y2[j] - y1[j]), 1e-6)
-        if abs(y1[i] - y1[j]) < 0.15 * lower and narrow > 0.65 * wide:
-            dropped.add(j)
-    if not dropped:
-        return b, s
-    keep = [i for i in range(n) if i not in dropped]
-    return b.T[:, keep].T, s[keep]
-
-
-def at_edge(boxes: Array, frame: tuple[int, int]) -> NDArray[np.bool_]:
-    """``[n, 4]``: whether each box touches the left, upper, right and lower edge of the picture."""
-    slack = EDGE * max(frame)
-    touches = np.empty((4, len(boxes)), bool)
-    np.less_equal(boxes.T[:2], slack, out=touches[:2])
-    np.greater_equal(boxes.T[2:], np.array(((frame[0] - slack,), (frame[1] - slack,))), out=touches[2:])
-    return touches.T
-
-
-def uncut(boxes: Array, size: Array, frame: tuple[int, int]) -> Array:
-    """Boxes cut off by the edge of the picture, restored to the ``size`` ``[n, 2]`` the people had before.
-
-    The visible part of somebody who leaves the picture shrinks, and its centre slows down and stops short of any line
-    near the edge; the person does neither.
-    """
-    start, end = boxes.T[:2], boxes.T[2:]
-    low, high = at_edge(boxes, frame).T.reshape(2, 2, -1)
-    cut = low ^ high
-    if not cut.any():
-        return boxes
-    missing = np.maximum(size.T - (end - start), 0.0) * cut
-    return np.concatenate((start - missing * low, end + missing * high)).T
-
-
-def clipped(boxes: Array, frame: tuple[int, int]) -> Array:
-    """The part of the boxes that lies in the picture; what lies outside becomes a sliver on its edge."""
-    width, height = frame
-    inside: Array = np.maximum(boxes.T, 0.0)
-    np.minimum(inside, np.array(((width,), (height,), (width,), (height,)), np.float64), out=inside)
-    return inside.T
-
-
 def tracks_of(table: TrackTable, t: float) -> tuple[Track, ...]:
     """The table's rows as values."""
     hidden = table.last_seen < t - 1e-9
@@ -491,31 +411,3 @@ def _match(pairs: Sequence[Pair], found_of: dict[int, int], taken: set[int], par
     )
     found_of.update(new)
     taken.update(new.values())
-
-
-def _pairs(state: MotionState, boxes: Array, frame: tuple[int, int], unseen: Array) -> list[Pair]:
-    """Who could be which detection, and at what cost: lack of overlap and distance from where the person should be.
-
-    A pair is possible where the boxes overlap, or where the detection lies within three standard deviations of the
-    prediction and has about the right size: at one frame a second people step out of their own box. However uncertain,
-    nobody is looked for farther away than a person walks in the ``unseen`` ``[n]`` seconds: else seated people whom the
-    detector misses would move to their neighbour's seat.
-    """
-    if not len(state) or not len(boxes):
-        return []
-    mine = clipped(state.boxes, frame)
-    shared, own, other = intersection(mine, boxes), area(mine)[:, None] + 1.0, area(boxes) + 1.0
-    overlap = shared / (own + other - shared)
-    p, q = mine.T, boxes.T
-    gap = (p[:2] + p[2:])[:, :, None] - (q[:2] + q[2:])[:, None, :]  # twice the distance
-    gap *= gap
-    reach = REACH + REACH_SPEED * np.minimum(unseen, REACH_SECONDS)
-    spread = np.minimum(36.0 * state.data[6][:, None] + 0.52 * own, (4.0 * reach * reach)[:, None] * own)
-    off = (gap[0] + gap[1]) / spread  # 1 at three standard deviations
-    rows, columns = ((overlap > 0.2) | (off < 1.0)).nonzero()
-    growth = np.abs(np.log(own[rows, 0] / other[columns]))
-    overlap, off = overlap[rows, columns], off[rows, columns]
-    growth[overlap <= 0.2] *= 2.0
-    cost = 0.6 - 0.6 * overlap + 0.3 * np.minimum(off, 1.0)
-    cost[growth >= MAX_GROWTH] = np.inf
-    return list(zip(rows.tolist(), columns.tolist(), cost.tolist(), strict=True))

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from counter.association import assign, iou
+from counter.association import assign
+from counter.boxes import iou
 
 
 def pairs(cost: np.ndarray) -> list[tuple[int, int, float]]:

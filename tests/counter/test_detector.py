@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from counter import DetectorError, PeopleCounter
-from counter.association import iou
+from counter.boxes import iou
 from counter.detector import Mode, OnnxDetector, choose_precision, letterboxed, resolve
 
 

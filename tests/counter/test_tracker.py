@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counter import Detections, Tracker, TrackerSettings
+from counter.boxes import uncut, without_parts
 from counter.pipeline import TRACKING
-from counter.tracker import TrackerResult, tracks_of, uncut, without_parts
+from counter.tracker import TrackerResult, tracks_of
 
 W, H = 640, 480
 
@@ -206,3 +207,13 @@ def test_boxes_that_are_no_numbers_are_left_out() -> None:
     scores = np.array([0.9, np.nan], np.float32)
     both = Detections(np.array([person(300, 200), person(500, 200)], np.float32), scores)
     assert len(Tracker().update(both, 0.0, W, H).tentative) == 1
+
+
+def test_a_flood_of_boxes_is_cut_to_the_best() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 10_000, (20_000, 2))
+    boxes = np.concatenate((corner, corner + 20), axis=1).astype(np.float32)
+    scores = rng.random(20_000).astype(np.float32)
+    result = Tracker(TrackerSettings(max_tracks=300)).update(Detections(boxes, scores), 0.0, 10_000, 10_000)
+    assert len(result.tentative) == 300
+    assert result.tentative.scores.min() > 0.98
