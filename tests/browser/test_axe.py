@@ -11,6 +11,7 @@ import pytest
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
 
 from analytics.demo.campus import ORGANISATION, ROOM  # noqa: E402
+from analytics.simulate import Campus, simulate_room  # noqa: E402
 from analytics.web.portal.mount import all_pages  # noqa: E402
 from tests.browser.watching import DESKTOP, PHONE, Watched, accept, chromium, person, running  # noqa: E402
 
@@ -38,6 +39,8 @@ MORE = (
 ON_A_PHONE = ("now", "overview", "rooms/{room_id}", "bookings", "data", "settings", "users")
 # What plotly draws is a picture (role=img with a name and a table beside it): its inner shapes are nobody's text.
 WITHOUT_PICTURES = {"exclude": [[".js-plotly-plot svg"]]}
+ROOMS, WEEKS = 5, 4
+SENSOR = simulate_room(Campus(ROOMS, WEEKS), 0).sensors[0].sensor
 OPTIONS = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
     "resultTypes": ["violations"],
@@ -52,7 +55,7 @@ def addresses() -> list[str]:
 
 
 def filled(path: str) -> str:
-    path = path.replace("{org_id}", ORGANISATION).replace("{room_id}", ROOM)
+    path = path.replace("{org_id}", ORGANISATION).replace("{room_id}", ROOM).replace("{sensor_id}", SENSOR)
     assert "{" not in path, f"{path}: say in ADDRESSES how to get there"
     return path
 
@@ -67,7 +70,17 @@ def browser() -> Iterator[object]:
 def chief(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """The controller of a demo that is simulated alone."""
     folder = tmp_path_factory.mktemp("axe")
-    command = ("demo", "--folder", str(folder), "--rooms", "5", "--weeks", "4", "--no-footage", "--no-browser")
+    command = (
+        "demo",
+        "--folder",
+        str(folder),
+        "--rooms",
+        str(ROOMS),
+        "--weeks",
+        str(WEEKS),
+        "--no-footage",
+        "--no-browser",
+    )
     with running(*command) as demo, person(browser, demo.url) as watched:  # type: ignore[arg-type]
         page = watched.page()
         accept(page, demo.link, "chief@campus.example", "Chief")
