@@ -161,7 +161,7 @@ def main(
     torch.manual_seed(seed)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net = Detector(Size()).to(where, memory_format=torch.channels_last)
-    average = Average(net)
+    average = Average(net, 0.998 if stage == "stable" else 0.99)  # a falling rate averages by itself
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.02},
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
