@@ -28,6 +28,7 @@ from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.web.api.access import SECURITY_SCHEMES as API_SCHEMES
 from analytics.web.api.mount import mount_api
+from analytics.web.bodies import BoundedBodies
 from analytics.web.care import care_router
 from analytics.web.enrolment import enrolment_router
 from analytics.web.portal.core import Portal, PortalStore
@@ -100,6 +101,7 @@ def create_app(settings: ServiceSettings, store: PortalStore, services: Services
     app.include_router(enrolment_router(parts.enrolment, settings.limits))
     mount_portal(app, parts.portal)
     mount_api(app, parts.jobs)
+    app.add_middleware(BoundedBodies)
     if settings.behind_proxy or settings.public_url is not None:
         app.add_middleware(BehindProxy, public_url=settings.public_url)
     return app

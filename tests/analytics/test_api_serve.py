@@ -27,6 +27,8 @@ from analytics.runtime import ListenError, Tls, _Server, bind, open_store
 from analytics.service_keys import ServiceKeys
 from analytics.settings import ServiceSettings, SettingsError, load_settings
 from analytics.store.errors import StoreError
+from analytics.web.bodies import BoundedBodies
+from analytics.web.problems import add_problem_handlers
 from analytics.web.proxy import BehindProxy
 from tests.bench._service import free_port
 
@@ -179,6 +181,26 @@ def test_nonsense_in_the_header_changes_nothing() -> None:
         headers = {"x-forwarded-for": text, "x-forwarded-proto": "gopher"}
         seen = proxied(("127.0.0.1", 5), None).get("/login", headers=headers).json()
         assert seen == {"client": "127.0.0.1", "url": "http://127.0.0.1:8400/"}
+
+
+# -- bodies
+
+
+def test_bodies_are_bounded_whether_they_say_their_length_or_not() -> None:
+    app = FastAPI()
+    add_problem_handlers(app)
+
+    @app.post("/{path:path}")
+    async def take(request: Request) -> int:
+        return len(await request.body())
+
+    app.add_middleware(BoundedBodies, most=1000)
+    client = TestClient(app)
+    assert client.post("/login", content=b"x" * 1000).json() == 1000
+    assert client.post("/login", content=b"x" * 1001).status_code == 413
+    assert client.post("/login", content=iter([b"x" * 600] * 2)).status_code == 413
+    assert client.post("/login", content=b"x", headers={"content-length": "-1"}).status_code == 413
+    assert client.post("/v1/counts", content=b"x" * 2000).json() == 2000
 
 
 # -- MongoDB
