@@ -164,13 +164,21 @@ def test_nothing_in_an_address_breaks_a_page(text: str, name: str) -> None:
     assert found.days <= 731
 
 
-@given(days, st.one_of(st.none(), days))
-def test_the_usual_period_is_whole_days_that_are_over(today: date, last: date | None) -> None:
-    start, end = usual_period(today, last)
+@given(days, st.none() | st.tuples(days, days).map(lambda pair: (min(pair), max(pair))))
+def test_the_usual_period_is_whole_weeks_that_are_over(today: date, measured: tuple[date, date] | None) -> None:
+    start, end = usual_period(today, measured)
     assert start.weekday() == 0
     assert start < end
-    if last is None or last >= today - timedelta(weeks=4):
-        assert end <= max(today, start + timedelta(days=1))
+    if measured is None or measured[0] < today - timedelta(days=7):
+        assert (end - start) == timedelta(weeks=4) or measured is not None
+        assert end <= today
+
+
+def test_a_newcomer_sees_the_days_there_are() -> None:
+    wednesday = date(2026, 9, 30)
+    assert usual_period(wednesday, (wednesday, wednesday)) == (date(2026, 9, 28), date(2026, 10, 1))
+    assert usual_period(wednesday, (date(2026, 9, 28), wednesday)) == (date(2026, 9, 28), wednesday)
+    assert usual_period(wednesday, (date(2026, 9, 21), wednesday)) == (date(2026, 8, 31), date(2026, 9, 28))
 
 
 def test_rooms_are_sorted_as_people_count() -> None:

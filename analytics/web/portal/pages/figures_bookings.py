@@ -66,15 +66,29 @@ def add_bookings_page(pages: Pages) -> None:
         cells = _cells(data, choice, sums.rooms, show) if show in _OUTCOMES else []
         rows = _events(data, visit, cells[at : at + PAGE], _OUTCOMES[show]) if show in _OUTCOMES else []
         chosen = [f for f in series or () if f.summary.verdict is _VERDICTS.get(show)]
+        weeks = sums.weeks(choice)
+        freed = sum(f.hours for f in chosen if show == "never_held" or f.proposal)
         return page(
-            request, "bookings.html", visit, f=choice, options=options(data, choice), sums=sums, show=show, at=at,
-            tabs=_tabs(t, sums, series), rows=rows, count=len(cells), page_size=PAGE,
-            series=[_series_row(data, visit, f, choice) for f in chosen[:SERIES_SHOWN]], series_count=len(chosen),
+            request,
+            "bookings.html",
+            visit,
+            f=choice,
+            options=options(data, choice, show=show),
+            sums=sums,
+            total=sums.total(),
+            show=show,
+            tabs=_tabs(t, sums, series),
+            chart=_chart(t, sums, _OUTCOMES[show]) if show in _OUTCOMES and sums.days else None,
+            rows=rows,
+            at=at,
+            count=len(cells),
+            page_size=PAGE,
             waiting=series is None and show in _VERDICTS,
-            freed=t.number(sum(f.hours for f in chosen if show == "never_held" or f.proposal) * 7 / choice.days),
-            chart=_chart(t, sums, _OUTCOMES[show]) if show in _OUTCOMES and sums.days else None, total=sums.total(),
+            series=[_series_row(data, visit, f, weeks) for f in chosen[:SERIES_SHOWN]],
+            series_count=len(chosen),
+            freed=t.number(freed / weeks if weeks else None),
             headroom=t.percent(SeriesRules().headroom),
-        )  # fmt: skip
+        )
 
 
 def _tabs(t: Language, sums: Sums, series: Sequence[Finding] | None) -> list[tuple[str, str, str]]:
@@ -162,7 +176,7 @@ def _chart(t: Language, sums: Sums, outcome: Outcome) -> Chart:
     return Chart("weeks", title, summary, figure, Table(heads, rows))
 
 
-def _series_row(data: FigureData, visit: Visit, finding: Finding, choice: Filter) -> SeriesRow:
+def _series_row(data: FigureData, visit: Visit, finding: Finding, weeks: float) -> SeriesRow:
     t, summary = visit.t, finding.summary
     free = visit.may(Right.SEE_SMALL_COUNTS, finding.room.building_id)
 
@@ -180,5 +194,5 @@ def _series_row(data: FigureData, visit: Visit, finding: Finding, choice: Filter
         when += " …"
     return SeriesRow(
         finding, data.site.buildings[finding.room.building_id].name, when, people(summary.median), people(summary.p90),
-        t.number(needed if needed >= 0 else None), proposal, t.number(finding.hours * 7 / choice.days, 1),
+        t.number(needed if needed >= 0 else None), proposal, t.number(finding.hours / weeks if weeks else None, 1),
     )  # fmt: skip

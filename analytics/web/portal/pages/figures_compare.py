@@ -107,7 +107,10 @@ def compare_rows(t: Language, sides: Sequence[Sums], choices: Sequence[Filter]) 
         for x, y in [(first[name], second[name])]
     ]
     for name in WEEKLY:
-        x, y = (total[name] * 7 / max(choice.days, 1) for total, choice in zip((first, second), choices, strict=True))
+        x, y = (
+            total[name] / side.weeks(choice)
+            for total, side, choice in zip((first, second), sides, choices, strict=True)
+        )
         rows.append(Row(texts[name], t.number(x, 1), t.number(y, 1), _signed(t, y - x)))
     return rows
 

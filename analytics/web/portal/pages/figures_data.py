@@ -94,6 +94,10 @@ class Sums:
         kept = tuple(room for room, yes in zip(self.rooms, mask.tolist(), strict=True) if yes)
         return Sums(kept, self.days, {name: values[mask] for name, values in self.measures.items()})
 
+    def weeks(self, choice: Filter) -> float:
+        """How many weeks the days are, where only some weekdays count too: for figures a week."""
+        return len(self.days) / (len(choice.weekdays) or 7)
+
     def sum(self, name: str) -> float:
         """One measure over everything."""
         return float(self.measures[name].sum())
@@ -118,21 +122,21 @@ class FigureData:
 
     def usual(self) -> tuple[date, date]:
         """The period that a page shows unasked."""
-        return usual_period(self.today, self.last_measured())
+        return usual_period(self.today, self.measured())
 
-    def last_measured(self) -> date | None:
-        """The last day with any measurement in the past year."""
+    def measured(self) -> tuple[date, date] | None:
+        """The first and last day with any measurement in the past year."""
 
-        def find() -> date | None:
+        def find() -> tuple[date, date] | None:
             start = self.today - timedelta(days=365)
             loaded = self.store.rollups(
                 self.visit.org_id, list(self.site.rooms), start, self.today + timedelta(days=1), metrics.DEFINITION,
                 ("measured_minutes",),
             )  # fmt: skip
-            some = np.nan_to_num(loaded.measures["measured_minutes"]).sum(axis=(0, 2)) > 0
-            return loaded.days[int(np.flatnonzero(some)[-1])] if some.any() else None
+            some = np.flatnonzero(np.nan_to_num(loaded.measures["measured_minutes"]).sum(axis=(0, 2)) > 0)
+            return (loaded.days[int(some[0])], loaded.days[int(some[-1])]) if some.size else None
 
-        return self.cache.get((self.visit.org_id, "last", self.today), find, fresh=_FRESH, keep=_KEEP)
+        return self.cache.get((self.visit.org_id, "measured", self.today), find, fresh=_FRESH, keep=_KEEP)
 
     def months(self, start: date, end: date) -> list[Month]:
         """The months that hold ``[start, end)``; days after today are left out: nothing can have been measured."""

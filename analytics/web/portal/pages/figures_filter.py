@@ -89,12 +89,18 @@ class Filter:
         return replace(self, start=start, end=end)
 
 
-def usual_period(today: date, last_measured: date | None) -> tuple[date, date]:
-    """The last four whole weeks that could be measured: complete days, Monday to Sunday, ``[start, end)``."""
-    until = today if last_measured is None else min(today, last_measured + timedelta(days=1))
-    end = until if until.weekday() == 0 else until + timedelta(days=7 - until.weekday())
-    start = end - timedelta(weeks=USUAL_WEEKS)
-    return start, max(min(end, until), start + timedelta(days=1))
+def usual_period(today: date, measured: tuple[date, date] | None) -> tuple[date, date]:
+    """The last four whole weeks, Monday to Sunday, ``[start, end)``; of a newcomer what there is, today too.
+
+    Args:
+        measured: first and last day with any measurement.
+    """
+    until = today if measured is None else min(today, measured[1] + timedelta(days=1))
+    end = until - timedelta(days=until.weekday())
+    if measured is not None and measured[0] >= end:
+        first = measured[0] - timedelta(days=measured[0].weekday())
+        return first, max(until, measured[0] + timedelta(days=1))
+    return end - timedelta(weeks=USUAL_WEEKS), end
 
 
 def read_filter(params: QueryParams, visit: Visit, site: Site, usual: tuple[date, date], *, prefix: str = "") -> Filter:

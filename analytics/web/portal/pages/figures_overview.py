@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -61,7 +62,7 @@ def add_overview_page(pages: Pages) -> None:
             options=options(data, choice),
             sums=sums,
             total=total,
-            keys=key_figures(visit.t, total, choice.days),
+            keys=key_figures(visit.t, total, sums.weeks(choice)),
             trend=trend(visit.t, sums) if sums.days else None,
             lost=lost(visit.t, sums) if sums.days else None,
             ranking=ranking(data, sums),
@@ -76,8 +77,8 @@ class Preset:
     query: str
 
 
-def options(data: FigureData, choice: Filter, prefix: str = "") -> dict[str, Any]:
-    """What the form of a filter offers, and links to common periods."""
+def options(data: FigureData, choice: Filter, **more: str | None) -> dict[str, Any]:
+    """What the form of a filter offers, and links to common periods; ``more`` goes into those links too."""
     t, today = data.visit.t, data.today
     monday = today - timedelta(days=today.weekday())
     start, end = data.usual()
@@ -91,15 +92,15 @@ def options(data: FigureData, choice: Filter, prefix: str = "") -> dict[str, Any
     return {
         "classes": classes_of(data.site, data.visit),
         "periods": [p.name for p in data.site.organisation.periods],
-        "presets": [Preset(text, choice.between(a, b).query(prefix)) for text, a, b in spans if b > a],
+        "presets": [Preset(text, choice.between(a, b).query("", **more)) for text, a, b in spans if b > a],
     }
 
 
-def key_figures(t: Language, total: dict[str, float], days: int) -> list[KeyFigure]:
+def key_figures(t: Language, total: dict[str, float], weeks: float) -> list[KeyFigure]:
     """The cards, the most telling first."""
     coverage = t("coverage {share}", share=t.percent(total["coverage"]))
     thin = not total["coverage"] >= ENOUGH
-    weekly = total["hours_lost"] * 7 / max(days, 1)
+    weekly = total["hours_lost"] / weeks if weeks else math.nan
 
     def pair(label: str, planned: str, measured: str, explain: str) -> KeyFigure:
         beside = coverage

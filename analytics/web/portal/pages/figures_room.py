@@ -81,14 +81,14 @@ def _room_page(
         building=data.site.buildings[shown.building_id],
         seats=shown.capacity_on(day),
         f=choice,
-        options=options(data, choice),
+        options=options(data, choice, day=day.isoformat(), heat=heat if heat in HEATS else None),
         day=day,
         before=(day - timedelta(days=1)).isoformat(),
         after=(day + timedelta(days=1)).isoformat(),
         revealed=revealed or {},
         problem=problem,
         chart=day_chart(visit.t, data, week, day, visit),
-        keys=key_figures(visit.t, sums.total(), choice.days) if sums.days else [],
+        keys=key_figures(visit.t, sums.total(), sums.weeks(choice)) if sums.days else [],
         heat=heat_chart(visit.t, data, shown, choice, heat if heat in HEATS else HEATS[0]),
         heats=heat_texts(visit.t),
         heat_name=heat if heat in HEATS else HEATS[0],
@@ -131,8 +131,8 @@ def _day_of(text: str, data: FigureData) -> tuple[date, str]:
     text = text.strip()
     if (found := date_in(text)) is not None:
         return found, ""
-    last = data.last_measured()
-    usual = min(data.today, last) if last else data.today
+    measured = data.measured()
+    usual = min(data.today, measured[1]) if measured else data.today
     t = data.visit.t
     return usual, t("{text} is no date; write it as 2026-03-31.", text=text[:40]) if text else ""
 
