@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from counter.install.plan import InstallError, Step, obstacles, plan_install, plan_removal
+from counter.install.plan import InstallError, Step, obstacles, plan_install, plan_removal, still_missing
 from counter.install.units import DEFAULT_STATE, DEFAULT_USER, Place, UnitError, files
 
 
@@ -74,7 +74,7 @@ def install(
         steps = plan_removal(place, root) if remove else plan_install(place, root, start=not no_start)
     except OSError as error:
         raise click.ClickException(f"{root}: {error.strerror}") from None
-    wrong = list(obstacles(place, root))
+    wrong, missing = list(obstacles(place, root)), list(still_missing(place, root))
     if do and wrong:
         raise click.ClickException("\n".join(wrong))
     done = _perform(steps) if do else []
@@ -82,12 +82,15 @@ def install(
         document = {
             "applied": do,
             "obstacles": wrong,
+            "missing": [] if remove else missing,
             "steps": [{"step": step.words, "needed": step.needed, "done": step in done} for step in steps],
         }
         click.echo(json.dumps(document))
         return
     _tell(steps, wrong, do=do)
-    if do and not remove and root == Path("/"):
+    if not remove and missing:
+        click.echo(f"The sensor starts once it has what it needs: {', '.join(missing)}; then repeat this command.")
+    elif do and not remove and root == Path("/"):
         click.echo("Next: headroom sensor status, and journalctl -u headroom-sensor -f")
 
 

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from counter.agent.settings import SETTINGS_FILE
 from counter.install.units import SENSOR_UNIT, SYSUSERS_FILE, TUNNEL_UNIT, UNIT_FOLDER, Place, files
+from uplink.identity import IDENTITY_FILE
 from uplink.keyfiles import write_atomic
 
+SYSTEM_SETTINGS = Path("/etc/headroom") / SETTINGS_FILE
 Run = Callable[[Sequence[str]], None]
 
 
@@ -49,7 +52,7 @@ def plan_install(place: Place, root: Path, *, start: bool, run: Run = system_run
 
     Args:
         root: "/" installs here; another folder is the root of an image that is being built: files only, no services.
-        start: whether to start the sensor at the end.
+        start: whether to start the sensor at the end, when it has all it needs.
     """
     steps = [_write(root, path, text) for path, text in files(place).items()]
     state = _within(root, place.state)
@@ -73,7 +76,7 @@ def plan_install(place: Place, root: Path, *, start: bool, run: Run = system_run
     ]
     for unit in (TUNNEL_UNIT, SENSOR_UNIT):
         steps.append(_systemctl(run, "enable", unit))
-    if start:
+    if start and not list(still_missing(place, root)):
         if (state / "tunnel.conf").exists():
             steps.append(_systemctl(run, "restart", TUNNEL_UNIT))
         steps.append(_systemctl(run, "restart", SENSOR_UNIT))
@@ -105,6 +108,23 @@ def obstacles(place: Place, root: Path) -> Iterator[str]:
             yield "systemd-sysusers is missing (Debian: apt install systemd)"
         if not place.program.exists():
             yield f"{place.program} is not there; install headroom first (python3 -m venv /opt/headroom)"
+
+
+def still_missing(place: Place, root: Path) -> Iterator[str]:
+    """What must be done before the sensor can start, as commands for people; until then it is not started."""
+    state = _within(root, place.state)
+    there = (state, *_folders(state))
+    if not any((folder / IDENTITY_FILE).exists() for folder in there):
+        yield "headroom sensor enrol"
+    if not (state / SETTINGS_FILE).exists() and not _within(root, SYSTEM_SETTINGS).exists():
+        yield "headroom sensor init"
+
+
+def _folders(state: Path) -> list[Path]:
+    try:
+        return [path for path in state.iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 def _within(root: Path, path: Path) -> Path:

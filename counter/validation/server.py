@@ -70,7 +70,7 @@ class TallyPage:
     def authority(self) -> str:
         """Host and port, as a browser names them."""
         host, port = self._server.server_address[:2]
-        return f"{host!s}:{port}"
+        return str(host) if port == 80 else f"{host!s}:{port}"
 
     @property
     def url(self) -> str:

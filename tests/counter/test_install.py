@@ -17,8 +17,8 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from counter.install import cli
-from counter.install.plan import InstallError, plan_install, plan_removal
+from counter.install import cli, plan
+from counter.install.plan import InstallError, plan_install, plan_removal, still_missing
 from counter.install.units import DEFAULT_STATE, SENSOR_UNIT, TUNNEL_UNIT, Place, UnitError, files, unit_text
 
 LONG = bool(os.environ.get("HEADROOM_LONG"))
@@ -168,18 +168,34 @@ class System:
         self.ran.append(" ".join(argv))
 
 
-def test_the_order_of_an_installation(place: Place) -> None:
+def test_the_order_of_an_installation(tmp_path: Path) -> None:
+    place = Place(Path("/opt/headroom/bin/headroom"), Path("/var/lib/headroom-not-here"))
+    before = ["systemd-sysusers /etc/sysusers.d/headroom.conf", "systemctl daemon-reload"]
+    before += [f"systemctl enable {TUNNEL_UNIT}", f"systemctl enable {SENSOR_UNIT}"]
+    assert ran(place) == before, "what is not enrolled is not started"
+    assert list(still_missing(place, Path("/"))) == ["headroom sensor enrol", "headroom sensor init"]
+
+
+def test_what_is_ready_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(Path("/opt/headroom/bin/headroom"), Path("/srv/x"))
+    monkeypatch.setattr(plan, "_within", lambda root, path: tmp_path / path.relative_to("/"))
+    own = tmp_path / "srv/x/hall-3"  # of several sensors each has a folder of its own
+    own.mkdir(parents=True)
+    (own / "identity.toml").touch()
+    (own.parent / "sensor.toml").touch()
+    assert list(still_missing(place, Path("/"))) == []
+    assert ran(place)[-1] == f"systemctl restart {SENSOR_UNIT}"
+    (own.parent / "tunnel.conf").touch()
+    assert ran(place)[-2:] == [f"systemctl restart {TUNNEL_UNIT}", f"systemctl restart {SENSOR_UNIT}"]
+
+
+def ran(place: Place) -> list[str]:
+    """The programs that an installation would run, in order."""
     system = System()
     for step in plan_install(place, Path("/"), start=True, run=system):
-        if not step.words.startswith(("write", "replace", "make /")):
+        if step.words.startswith("systemctl") or "systemd-sysusers" in step.words:
             step.do()
-    assert system.ran == [
-        "systemd-sysusers /etc/sysusers.d/headroom.conf",
-        "systemctl daemon-reload",
-        f"systemctl enable {TUNNEL_UNIT}",
-        f"systemctl enable {SENSOR_UNIT}",
-        f"systemctl restart {SENSOR_UNIT}",
-    ]
+    return system.ran
 
 
 def run(*args: str | Path) -> Result:
