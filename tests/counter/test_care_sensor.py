@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
@@ -29,7 +26,6 @@ from counter.care import (
     run_with_care,
 )
 from uplink.care import (
-    CARE_PATH,
     CareError,
     CareOrder,
     CareReport,
@@ -37,13 +33,7 @@ from uplink.care import (
     RemoteConfig,
     RemoteHours,
     VersionedConfig,
-    decode_report,
 )
-from uplink.identity import Identity, save_sensor_key
-from uplink.keyfiles import encode_key
-from uplink.signing import ANSWER_HEADER, parse_authorization, sign_answer, verify_request
-from uplink.testing import ReferenceService, serving
-from uplink.transport import Reply
 
 OWN = parse_settings(
     """
@@ -428,62 +418,3 @@ def test_a_sensor_that_does_not_start_by_itself_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no camera"):
         run_with_care(begin, OWN, tmp_path, threading.Event(), lambda clock: Service())  # type: ignore[arg-type]
-
-
-class CaringService(ReferenceService):
-    """A service that also takes reports, and gives one order."""
-
-    def __init__(self, order: CareOrder) -> None:
-        super().__init__()
-        self.order = order
-        self.reports: list[CareReport] = []
-
-    def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        if path != CARE_PATH:
-            return super().handle(path, headers, body)
-        claim = parse_authorization(headers["authorization"])
-        key = self.keys.sensor_key(claim.sensor_id)
-        verify_request(
-            key, claim, method="POST", path=path, body=body, now=time.time(), content_type=headers["content-type"]
-        )
-        assert key is not None
-        self.reports.append(decode_report(body))
-        answer = self.order.model_dump_json().encode()
-        return Reply(200, {ANSWER_HEADER: sign_answer(key, claim, status=200, body=answer, now=time.time())}, answer)
-
-
-def test_the_whole_program_takes_a_configuration_without_letting_go_of_its_locks(tmp_path: Path) -> None:
-    """`headroom sensor run` as installed: one process, locked once, begins anew with the rate it was given."""
-    clip = Path(__file__).resolve().parents[1] / "clips/door-overhead-rendered.mp4"
-    config = tmp_path / "sensor.toml"
-    config.write_text(f'[[camera]]\nsource = "{clip}"\nmodel = "headroom-person"\n')
-    state = tmp_path / "state"
-    state.mkdir()
-    service = CaringService(CareOrder(config=versioned(1, fps=3.0)))
-    with serving(service) as url:
-        seal = encode_key(service.seal_keys.public_key)
-        Identity(sensor_id="hall-3", service_url=url, service_seal_key=seal).save(state)
-        key = service.keys.sensor_key("hall-3")
-        assert key is not None
-        save_sensor_key(state, key)
-        command = [sys.executable, "-m", "headroom", "sensor", "run", "--state", str(state), "--config", str(config)]
-        with (tmp_path / "log").open("w") as log:
-            sensor = subprocess.Popen(command, cwd=clip.parents[2], stderr=log)
-            try:
-                deadline = time.monotonic() + 60
-                while len(service.reports) < 2 and sensor.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.1)
-                memory = json.loads((state / CARE_FILE).read_text())
-                sensor.terminate()
-                assert sensor.wait(timeout=20) == 0, (tmp_path / "log").read_text()
-            finally:
-                sensor.kill()
-                sensor.wait()
-    first, second = service.reports[:2]
-    assert (first.trying_version, second.trying_version) == (None, 1)
-    assert memory["starts"] == 1
-    assert len(second.locks) == len(first.locks) > 5
-    assert {lock.name: lock.holds for lock in second.locks} == {lock.name: lock.holds for lock in first.locks}
-    text = (tmp_path / "log").read_text()
-    assert text.count("counting: hall-3") == 2
-    assert "configuration 1 is on trial" in text
