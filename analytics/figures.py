@@ -32,6 +32,9 @@ DEFAULT_FIGURES = (
     "unused_booked", "unscheduled", "no_show_rate", "hours_lost", "release_hours",
 )  # fmt: skip
 
+NO_CLASS = "\0"
+"""As a scope's room class: no room at all, for readers who may see none."""
+
 
 class By(StrEnum):
     """What a row of a table stands for."""

@@ -17,7 +17,7 @@ from analytics.domain import disclosure
 from analytics.domain.metrics import FIGURES
 from analytics.domain.model import Room
 from analytics.domain.time import minute_of, moment_of
-from analytics.figures import DEFAULT_FIGURES, BookingRow, By, Scope, booking_rows, months, table
+from analytics.figures import DEFAULT_FIGURES, NO_CLASS, BookingRow, By, Scope, booking_rows, months, table
 from analytics.web.api.access import Api, Desk, desk, from_cursor
 from analytics.web.api.master import room_of
 from analytics.web.api.shapes import (
@@ -94,7 +94,7 @@ def add_figure_routes(api: Api) -> None:
         site = found.site(request)
         chosen = scope_of(found, site, start, end, building, room)
         scope = Scope(
-            found.org_id, start, end, chosen.buildings, chosen.rooms, room_class,
+            found.org_id, start, end, chosen.buildings, chosen.rooms, chosen.room_class or room_class,
             tuple(day - 1 for day in weekday), tuple(period),
         )  # fmt: skip
         made = table(portal_of(request).store, scope, by, names, site)
@@ -195,7 +195,7 @@ def scope_of(found: Desk, site: Site, start: date, end: date, buildings: list[st
             raise ProblemError(404, "not-found", "there is no such room, or you may not see it")
     chosen = tuple(buildings) or tuple(found.buildings)
     if not chosen:  # an empty tuple would mean: all
-        raise ProblemError(404, "not-found", "there is no building that you may see")
+        return Scope(found.org_id, start, end, room_class=NO_CLASS)
     return Scope(found.org_id, start, end, chosen, tuple(rooms))
 
 

@@ -32,7 +32,7 @@ from analytics.exports import (
     write_parquet,
 )
 from analytics.exports import Language as FileLanguage
-from analytics.figures import DEFAULT_FIGURES, Scope
+from analytics.figures import DEFAULT_FIGURES, NO_CLASS, Scope
 from analytics.research import data_dictionary, research_export
 from analytics.store.errors import StoreError
 from analytics.web.portal.language import Language
@@ -210,14 +210,17 @@ def add_data_pages(pages: Pages) -> None:
 
 
 def scope_of(visit: Visit, site: Site, chosen: Choice) -> Scope | None:
-    """What was chosen, narrowed to what the person may see; None: nothing at all."""
+    """What was chosen, narrowed to what the person may see; None: it is not theirs to see."""
     seen = [building.id for building in visit.buildings]
     buildings = tuple(b for b in chosen.buildings if b in seen) if chosen.buildings else tuple(seen)
     rooms = tuple(r for r in chosen.rooms if r in site.rooms and site.rooms[r].building_id in buildings)
+    end = chosen.last + timedelta(days=1)
+    if not seen and not chosen.buildings and not chosen.rooms:
+        return Scope(visit.org_id, chosen.first, end, room_class=NO_CLASS)
     if not buildings or (chosen.rooms and not rooms):
         return None  # an empty tuple would mean: all
     return Scope(
-        visit.org_id, chosen.first, chosen.last + timedelta(days=1), buildings, rooms, chosen.room_class,
+        visit.org_id, chosen.first, end, buildings, rooms, chosen.room_class,
         chosen.weekdays, chosen.periods,
     )  # fmt: skip
 

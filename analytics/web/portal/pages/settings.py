@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any
@@ -71,6 +72,11 @@ def a_date(text: str, visit: Visit) -> date:
         raise ProblemError(400, "not-valid", visit.t("This is not a date such as 2026-09-01.")) from None
 
 
+def clean(text: str) -> str:
+    """A name as it is kept: without control characters, which no name has and some readers trip over."""
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cc").strip()
+
+
 def add_settings_pages(pages: Pages) -> None:
     """Register the routes of rooms; the other tabs have modules of their own."""
     base = "/o/{org_id}/settings"
@@ -138,16 +144,16 @@ def add_settings_pages(pages: Pages) -> None:
         retired_on: Text = "",
     ) -> Response:
         old = _room(request, visit, room_id)
-        if not number.strip():
+        if not clean(number):
             problem = visit.t("A room needs its number.")
             return _room_page(request, visit, old, problem=problem, status=400)
         changed = replace(
             old,
-            number=number.strip(),
-            name=name.strip(),
-            room_class=room_class.strip(),
-            floor=floor.strip(),
-            aliases=tuple(line.strip() for line in aliases.splitlines() if line.strip()),
+            number=clean(number),
+            name=clean(name),
+            room_class=clean(room_class),
+            floor=clean(floor),
+            aliases=tuple(clean(line) for line in aliases.splitlines() if clean(line)),
             retired_on=a_date(retired_on, visit) if retired_on.strip() else None,
         )
         master.save_rooms(portal_of(request).store, visit.org_id, [changed], today_of(request, visit))

@@ -17,6 +17,7 @@ from analytics.web.portal.pages.settings import (
     RoomVisit,
     Text,
     a_date,
+    clean,
     go_on,
     record,
     settings_page,
@@ -80,7 +81,7 @@ def add_calendar_pages(pages: Pages) -> None:
             problem = visit.t("The last day lies before the first.")
             return _hours_page(request, visit, problem=problem, status=400)
         word = ClosureKind.HOLIDAY if kind == ClosureKind.HOLIDAY else ClosureKind.CLOSURE
-        closure = Closure(begin, end, name.strip(), word)
+        closure = Closure(begin, end, clean(name), word)
         every = building_id == "all"
         for building in visit.buildings if every else [_building(request, visit, building_id)]:
             if closure not in building.closures:
@@ -124,15 +125,16 @@ def _add_period_pages(pages: Pages, base: str) -> None:
     ) -> Response:
         _whole(visit)
         begin, end = a_date(first, visit), a_date(last, visit) + timedelta(days=1)
-        if end <= begin or not name.strip():
+        name = clean(name)
+        if end <= begin or not name:
             problem = visit.t("A period needs a name, a first day and a last day that is not before it.")
             return _periods_page(request, visit, problem=problem, status=400)
-        new = [Period(name.strip(), begin, end, kind.strip() or "teaching")]
+        new = [Period(name, begin, end, clean(kind) or "teaching")]
         if weekly:
             count = min(-(-(end - begin).days // 7), _MOST_WEEKS)
             weeks = [begin + timedelta(weeks=i) for i in range(count)]
             new = [
-                Period(f"{name.strip()} {i}", week, min(week + timedelta(weeks=1), end), new[0].kind)
+                Period(f"{name} {i}", week, min(week + timedelta(weeks=1), end), new[0].kind)
                 for i, week in enumerate(weeks, start=1)
             ]
         names = {period.name for period in visit.organisation.periods}
@@ -140,7 +142,7 @@ def _add_period_pages(pages: Pages, base: str) -> None:
             problem = visit.t("There is a period of this name already: {name}.", name=taken[0])
             return _periods_page(request, visit, problem=problem, status=400)
         _save_periods(request, visit, (*visit.organisation.periods, *new))
-        record(request, visit, "period.add", name=name.strip(), count=len(new))
+        record(request, visit, "period.add", name=name, count=len(new))
         return go_on(visit, "/periods")
 
     @pages.post(f"{base}/periods/remove", Right.MANAGE_ROOMS)
@@ -158,9 +160,9 @@ def _add_period_pages(pages: Pages, base: str) -> None:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             problem = visit.t("There is no such time zone; use a name such as Europe/Amsterdam.")
             return _periods_page(request, visit, problem=problem, status=400)
-        if not name.strip():
+        if not clean(name):
             return _periods_page(request, visit, problem=visit.t("An organisation needs a name."), status=400)
-        changed = replace(visit.organisation, name=name.strip()[:120], time_zone=time_zone.strip())
+        changed = replace(visit.organisation, name=clean(name)[:120], time_zone=time_zone.strip())
         portal_of(request).store.put_organisation(changed)
         record(request, visit, "organisation.change", name=changed.name, time_zone=changed.time_zone)
         return go_on(visit, "/periods")
