@@ -48,23 +48,28 @@ def _cameras(console: Console, document: dict[str, Any]) -> None:
     change = document["next_change"]
     hours = "measuring" if document["measuring"] else "outside the measuring hours"
     console.print(f"since {document['started']}: {hours}" + (f", until {change}" if change else ""))
-    table = Table("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "last sent", box=None)
+    table = Table("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "sent", box=None)
     for camera in document["cameras"]:
         uplink = camera.get("uplink")
         sent = uplink and uplink["last_success_seconds_ago"]
         table.add_row(
             camera["sensor_id"],
-            escape(camera["source"]),
+            escape(_short(camera["source"])),
             camera["state"],
             ", ".join(camera["health"]),
             "-" if camera["present"] is None else str(camera["present"]),
             str(camera["entered"]),
             str(camera["left"]),
-            f"{camera['rate']:g}/s, {camera['work_ms']:.0f} ms",
+            f"{camera['rate']:g}/s",
             str(uplink["waiting"]) if uplink else "-",
             "-" if sent is None else f"{sent:.0f} s ago",
         )
     console.print(table)
+
+
+def _short(source: str, most: int = 24) -> str:
+    """The end of a long path or address tells cameras apart."""
+    return source if len(source) <= most else "..." + source[3 - most :]
 
 
 def _locks(console: Console, locks: Sequence[dict[str, Any]]) -> None:
