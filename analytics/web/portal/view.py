@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from starlette.exceptions import HTTPException
 
 from analytics.accounts.rights import Right, Role
 from analytics.web.portal.core import HERE
@@ -105,6 +106,13 @@ def add_error_pages(app: FastAPI) -> None:
         response.headers.update(error.headers)
         return response
 
+    async def no_such_page(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = {404: "not-found", 405: "wrong-method"}.get(error.status_code, "refused")
+        text = "There is no such page." if error.status_code in (404, 405) else str(error.detail)
+        return await refused(request, ProblemError(error.status_code, kind, text, headers=error.headers or {}))
+
+    app.add_exception_handler(HTTPException, no_such_page)
     app.add_exception_handler(LoginNeededError, login_first)
     app.add_exception_handler(ProblemError, refused)
 
