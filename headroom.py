@@ -7,6 +7,7 @@ and the service never imports OpenCV (docs/architecture.md).
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -110,6 +111,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit code 2: usage and configuration; 1: a run that failed; 130: interrupted."""
+    if sys.argv[1:3] == ["sensor", "run"]:
+        # The locks confine one thread and begin the program anew where an import has started others.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli(prog_name="headroom")
     except BrokenPipeError:  # `headroom ... | head`

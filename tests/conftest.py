@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine, not about the code: timed things are benchmarks.
+settings.register_profile("headroom", deadline=None)
+settings.load_profile("headroom")
 
 
 @pytest.fixture(scope="session")
