@@ -112,9 +112,19 @@ def test_a_person_of_one_building_gets_its_rooms_alone(campus: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["from=yesterday", "from=2026-09-10&to=2026-09-01", "unit=second", "weekday=monday", "from=1900-01-01",
-              "what=everything", "format=xlsx"],
-)  # fmt: skip
+    "query",
+    [
+        "from=yesterday",
+        "from=2026-09-10&to=2026-09-01",
+        "unit=second",
+        "weekday=monday",
+        "from=1900-01-01",
+        "from=9999-12-31&to=9999-12-31",
+        "from=0001-01-01&to=0001-01-01",
+        "what=everything",
+        "format=xlsx",
+    ],
+)
 def test_wrong_choices_are_refused_with_a_reason(campus: World, query: str) -> None:
     answer = campus.as_("controller").get(f"{BASE}/data/export?{query}")
     assert answer.status_code == 400

@@ -150,8 +150,8 @@ def test_measuring_hours_and_closed_days(campus: World) -> None:
     assert {b.closures[0].name for b in campus.store.buildings(ORG)} == {"Spring"}
     assert {entry.day for entry in campus.store.stale_days(ORG)} == {date(2026, 2, 16 + i) for i in range(5)}
     assert "Spring" in chief.get(f"{BASE}/hours").text
-    backwards = {**closed, "last": "2026-02-01"}
-    assert chief.post(f"{BASE}/hours/all/close", data=backwards).status_code == 400
+    for last in ("2026-02-01", "9999-12-31", "never"):
+        assert chief.post(f"{BASE}/hours/all/close", data={**closed, "last": last}).status_code == 400
     chief.post(f"{BASE}/hours/main/open", data={"start": "2026-02-16", "end": "2026-02-21", "name": "Spring"})
     assert {len(b.closures) for b in campus.store.buildings(ORG) if b.id == "main"} == {0}
 

@@ -135,7 +135,7 @@ def choice(
         weekdays = tuple(sorted({int(day) - 1 for day in weekday if 1 <= int(day) <= 7}))
     except ValueError:
         raise wrong(t("This is not a date such as 2026-09-01.")) from None
-    if not start <= end or (end - start).days >= MOST_DAYS:
+    if not start <= end or (end - start).days >= MOST_DAYS or not 2000 <= start.year <= end.year < 2200:
         raise wrong(t("The last day lies before the first, or more than five years after it."))
     names = {p.name for p in visit.organisation.periods}
     figures = tuple(dict.fromkeys(name for name in figure if name in FIGURES)) or DEFAULT_FIGURES

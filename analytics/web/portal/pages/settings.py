@@ -67,9 +67,12 @@ def go_on(visit: Visit, path: str = "") -> Response:
 def a_date(text: str, visit: Visit) -> date:
     """A date of a form. Raises ProblemError 400."""
     try:
-        return date.fromisoformat(text.strip())
+        found = date.fromisoformat(text.strip())
     except ValueError:
-        raise ProblemError(400, "not-valid", visit.t("This is not a date such as 2026-09-01.")) from None
+        found = None
+    if found is None or not 1900 <= found.year < 2200:
+        raise ProblemError(400, "not-valid", visit.t("This is not a date such as 2026-09-01."))
+    return found
 
 
 def clean(text: str) -> str:
