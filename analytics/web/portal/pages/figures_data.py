@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from analytics.assemble import RulesOf, Site, default_rules
 from analytics.domain import metrics
 from analytics.domain.matching import Outcome
 from analytics.domain.model import Room
+from analytics.domain.time import Calendar
 from analytics.figures import Scope, day_sums, months
 from analytics.web.portal.core import PortalStore
 from analytics.web.portal.pages.figures_cache import FreshCache
@@ -103,12 +104,25 @@ class Sums:
         return float(self.measures[name].sum())
 
 
+@dataclass(frozen=True)
+class QuickSite(Site):
+    """Master data whose rooms share the calendars that are the same: most have their building's."""
+
+    calendars: dict[object, Calendar] = field(default_factory=dict, compare=False, repr=False)
+
+    def calendar(self, room: Room) -> Calendar:
+        key = (room.building_id, room.measuring_hours, room.closures)
+        if key not in self.calendars:
+            self.calendars[key] = super().calendar(room)
+        return self.calendars[key]
+
+
 class FigureData:
     """What the pages of one request read: the organisation's master data and, cached, its sums."""
 
     def __init__(self, store: PortalStore, cache: FreshCache, visit: Visit, clock: Callable[[], datetime]) -> None:
         self.store, self.cache, self.visit, self.clock = store, cache, visit, clock
-        self.site = Site.load(store, visit.org_id)
+        self.site = QuickSite.load(store, visit.org_id)
         self.now = clock()
         self.today = self.now.astimezone(visit.zone).date()
         self.visible = tuple(b.id for b in visit.buildings)
@@ -128,15 +142,21 @@ class FigureData:
         """The first and last day with any measurement in the past year."""
 
         def find() -> tuple[date, date] | None:
-            start = self.today - timedelta(days=365)
-            loaded = self.store.rollups(
-                self.visit.org_id, list(self.site.rooms), start, self.today + timedelta(days=1), metrics.DEFINITION,
-                ("measured_minutes",),
-            )  # fmt: skip
-            some = np.flatnonzero(np.nan_to_num(loaded.measures["measured_minutes"]).sum(axis=(0, 2)) > 0)
-            return (loaded.days[int(some[0])], loaded.days[int(some[-1])]) if some.size else None
+            for back in (42, 365):  # a year only where nothing was measured of late, or only just now
+                found = self._measured_since(self.today - timedelta(days=back))
+                if found is not None and found[0] < self.today - timedelta(days=14):
+                    return found
+            return found
 
         return self.cache.get((self.visit.org_id, "measured", self.today), find, fresh=_FRESH, keep=_KEEP)
+
+    def _measured_since(self, start: date) -> tuple[date, date] | None:
+        loaded = self.store.rollups(
+            self.visit.org_id, list(self.site.rooms), start, self.today + timedelta(days=1), metrics.DEFINITION,
+            ("measured_minutes",),
+        )  # fmt: skip
+        some = np.flatnonzero(np.nan_to_num(loaded.measures["measured_minutes"]).sum(axis=(0, 2)) > 0)
+        return (loaded.days[int(some[0])], loaded.days[int(some[-1])]) if some.size else None
 
     def months(self, start: date, end: date) -> list[Month]:
         """The months that hold ``[start, end)``; days after today are left out: nothing can have been measured."""
