@@ -81,13 +81,18 @@ class Enrolment:
         settings: ServiceSettings,
         *,
         on_change: Callable[[], None] = lambda: None,
+        on_revoke: Callable[[Sensor], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`on_change` is called after a sensor was enrolled or revoked, before anybody is told."""
+        """`on_change` is called after a sensor was enrolled or revoked, before anybody is told.
+
+        `on_revoke` forgets what else is kept of a sensor.
+        """
         self._store = store
         self._keys = keys
         self._settings = settings
         self._on_change = on_change
+        self._on_revoke = on_revoke
         self._now = now
 
     # -- for the administrator
@@ -126,6 +131,7 @@ class Enrolment:
         )
         self._store.remove_enrolments(known.org_id, known.id)
         self._on_change()
+        self._on_revoke(revoked)
         logger.warning("sensor %s is revoked", sensor_id)
         return revoked
 

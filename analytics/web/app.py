@@ -67,8 +67,15 @@ class Services:
         keys = keys or load_or_create(settings.data, settings.keys)
         network = settings.tunnel.network if settings.tunnel else None
         door = IngestDoor(store, keys.master, keys.seal, limits=settings.limits, tunnel=network)
-        enrolment = Enrolment(store, keys, settings, on_change=on_sensor_change)
         portal = Portal.build(store, keys.store, https=settings.https)
+        care = Care(portal.keep)
+        enrolment = Enrolment(
+            store,
+            keys,
+            settings,
+            on_change=on_sensor_change,
+            on_revoke=lambda sensor: care.forget(sensor.org_id, sensor.id),
+        )
         return cls(settings, store, keys, door, enrolment, portal, Jobs(store, portal.keep))
 
     @property

@@ -119,6 +119,15 @@ def test_orders_wait_until_the_sensor_says_that_it_has_them(parts: Bench) -> Non
     assert CareOrder.model_validate_json(post(parts, key, encode_report(has)).content) == CareOrder()
 
 
+def test_a_revoked_sensor_is_forgotten(parts: Bench) -> None:
+    key, care = parts.sensor("hall-gone"), parts.services.care
+    post(parts, key, encode_report(REPORT))
+    care.restart("default", "hall-gone")
+    parts.services.enrolment.revoke("hall-gone")
+    assert care.status("default", "hall-gone") is None
+    assert parts.services.portal.keep.get(ORDER_KIND, "default", "hall-gone") is None
+
+
 # -- the same without the web, on both stores
 
 
