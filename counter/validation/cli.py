@@ -181,7 +181,7 @@ def _hold(minutes: float, listen: str, sensor_id: str | None, state: Path, toler
         console.print(f"Open on the phone: [bold]{page.url}[/]\nIt works on one device. Ctrl-C ends.")
         while not page.begun.wait(_LOOK_SECONDS):
             collector.look(counts=False)
-        console.print(f"Counting for {minutes:g} minutes; the phone can finish earlier.")
+        console.print(f"Counting for {minutes:g} min; the phone can finish earlier.")
         start, end = _watch(page, collector)
     except KeyboardInterrupt:
         if page.window is None:

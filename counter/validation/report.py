@@ -29,11 +29,12 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     return f"{value * 100:+.1f} %" if sign else f"{value * 100:.1f} %"
 
 
-def sentence(direction: Direction, test: Equivalence, seconds: float) -> str:
+def sentence(direction: Direction, test: Equivalence, seconds: float, extra: int = 0) -> str:
     """What the test of one direction showed, in words."""
     who, sure = WORDS[direction], f"{1 - 2 * test.alpha:.0%}"
     if test.bias is None:
-        return f"{who.capitalize()}: the person saw none, so there is nothing to compare with."
+        ghosts = f", the sensor counted {extra}" if extra else ""
+        return f"{who.capitalize()}: the person saw none{ghosts}; there is nothing to compare with."
     if test.low is None or test.high is None:
         return f"{who.capitalize()}: one interval says nothing about its own spread; count for longer."
     between = f"between {percent(test.low, sign=True)} and {percent(test.high, sign=True)} ({sure} interval)"
@@ -55,7 +56,10 @@ def sentence(direction: Direction, test: Equivalence, seconds: float) -> str:
 def conclusion(result: Evaluation, coverage: float | None) -> str:
     """The verdict and why, in a few sentences."""
     lines = [f"{_HEADLINE[result.verdict]}."]
-    lines += [sentence(direction, test, result.seconds) for direction, test in result.equivalence.items()]
+    lines += [
+        sentence(direction, test, result.seconds, result.per_direction[direction].extra)
+        for direction, test in result.equivalence.items()
+    ]
     if coverage is not None and coverage < 0.99:
         lines.append(f"The sensor looked during {percent(coverage)} of the window only: see to the camera first.")
     lag = result.agreement.lag
@@ -171,11 +175,11 @@ _COLUMNS = (
 
 def as_table(result: Evaluation, sensor_id: str, coverage: float | None) -> RenderableType:
     """For the terminal."""
+    header, *body = zip(_COLUMNS, *_rows(result), strict=True)  # a column a direction: it fits any terminal
     table = Table(box=None, pad_edge=False)
-    for name in _COLUMNS:
-        numeric = name not in ("direction", "verdict")
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in _rows(result):
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left")
+    for row in body:
         table.add_row(*row)
     verdict, _, reasons = conclusion(result, coverage).partition("\n")
     title = f"{sensor_id}, {_local(result.start)} to {_local(result.end)}, the sensor looked {percent(coverage)} of it"

@@ -254,6 +254,10 @@ def test_words_and_exit_code(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "Passed" in result.output
     assert "inside the agreed ±5.0 %" in " ".join(result.output.split())
+    rows = {line.split("  ")[0].strip(): line.split()[-2:] for line in result.output.splitlines()}
+    assert rows["by hand"] == rows["sensor"] == rows["matched"] == ["180", "180"]
+    assert rows["verdict"] == ["passed", "passed"]
+    assert max(map(len, result.output.splitlines())) <= 80
     save_window(window(120), tmp_path / "bad.json")
     page = tmp_path / "bad.html"
     result = run(["--from", str(tmp_path / "bad.json"), "--html", str(page)])
