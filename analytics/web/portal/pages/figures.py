@@ -9,6 +9,7 @@ from analytics.web.portal.pages.figures_now import add_now_page
 from analytics.web.portal.pages.figures_overview import add_overview_page
 from analytics.web.portal.pages.figures_room import add_room_page
 from analytics.web.portal.pages.figures_rooms import add_rooms_page
+from analytics.web.portal.pages.figures_shared import add_shared_page
 from analytics.web.portal.view import templates
 from analytics.web.portal.visit import Pages
 
@@ -23,3 +24,4 @@ def add_figure_pages(pages: Pages) -> None:
     add_room_page(pages)
     add_bookings_page(pages)
     add_compare_page(pages)
+    add_shared_page(pages)

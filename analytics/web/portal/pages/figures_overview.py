@@ -20,7 +20,7 @@ from analytics.web.portal.language import Language
 from analytics.web.portal.pages.figures_data import ENOUGH, FigureData, Sums, figure_data, known, week_of
 from analytics.web.portal.pages.figures_filter import Filter, classes_of, read_filter
 from analytics.web.portal.view import page
-from analytics.web.portal.visit import Pages, Visit, visitor
+from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 
 FigureVisit = Annotated[Visit, Depends(visitor(Right.SEE_FIGURES))]
 RANKED = 10
@@ -68,6 +68,7 @@ def add_overview_page(pages: Pages) -> None:
             ranking=ranking(data, sums),
             formulas=formulas(visit.t),
             definition=DEFINITION,
+            received=len(portal_of(request).shares.received(visit.org_id)),
         )
 
 

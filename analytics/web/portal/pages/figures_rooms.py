@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,8 +12,8 @@ from fastapi import Depends, Request, Response
 from analytics.accounts.rights import Right
 from analytics.domain.model import Room
 from analytics.web.portal.language import Language
-from analytics.web.portal.pages.figures_data import ENOUGH, figure_data
-from analytics.web.portal.pages.figures_filter import read_filter
+from analytics.web.portal.pages.figures_data import ENOUGH, Array, FigureData, figure_data
+from analytics.web.portal.pages.figures_filter import Filter, read_filter
 from analytics.web.portal.pages.figures_overview import options
 from analytics.web.portal.view import page
 from analytics.web.portal.visit import Pages, Visit, visitor
@@ -52,20 +53,26 @@ def add_rooms_page(pages: Pages) -> None:
             values = found[column]
             sign = -1.0 if falling else 1.0
             order.sort(key=lambda i: (bool(np.isnan(values[i])), sign * float(np.nan_to_num(values[i]))))
-        rows = [
-            RoomRow(
-                chosen[i],
-                data.site.buildings[chosen[i].building_id].name,
-                chosen[i].capacity_on(choice.last),
-                tuple(_cell(t, name, float(found[name][i])) for name in COLUMNS),
-                not found["coverage"][i] >= ENOUGH,
-            )
-            for i in order
-        ]
+        rows = room_rows(data, choice, [chosen[i] for i in order], {n: v[order] for n, v in found.items()})
         return page(
             request, "rooms.html", visit, f=choice, options=options(data, choice), rows=rows, q=q[:80],
             heads=heads(t), sort=sort if column in COLUMNS else "", any_room=bool(data.rooms),
         )  # fmt: skip
+
+
+def room_rows(data: FigureData, choice: Filter, rooms: Sequence[Room], found: Mapping[str, Array]) -> list[RoomRow]:
+    """Rows of the table, in the order of ``rooms``; ``found`` holds the figures of each, shape (rooms,)."""
+    t = data.visit.t
+    return [
+        RoomRow(
+            room,
+            data.site.buildings[room.building_id].name,
+            room.capacity_on(choice.last),
+            tuple(_cell(t, name, float(found[name][i])) for name in COLUMNS),
+            not found["coverage"][i] >= ENOUGH,
+        )
+        for i, room in enumerate(rooms)
+    ]
 
 
 def heads(t: Language) -> list[tuple[str, str]]:
