@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from counter.outputs import RecordSink, record_row
-from counter.pipeline import PeopleCounter
+from counter.pipeline import MAX_GAP_SECONDS, PeopleCounter
 from counter.preview import Painter, Totals
 from counter.preview_writer import PreviewSink
 from counter.scene import MaskPainter
@@ -175,17 +175,18 @@ def _frames(
         yield from source
         return
     begun = source.clock()
-    seen = False
+    seen: float | None = None
     while True:
         item = source.read(0.5)
         now = source.clock()
         if item is not None:
-            seen = True
+            seen = now
             yield item
-        elif not seen and now - begun >= patience:
+        elif seen is None and now - begun >= patience:
             why = source.failure or "no answer"
             raise SourceError("SOURCE", source.name, f"no picture within {patience:g} s: {why}", usage=False)
-        elif seen:
+        elif seen is not None and now - seen > MAX_GAP_SECONDS[counter.mode]:
+            # A camera of one picture a second is not away between two of them.
             counter.tick(now, datetime.now(UTC))
-        if seen and max_seconds is not None and now - begun >= max_seconds + patience:
+        if seen is not None and max_seconds is not None and now - begun >= max_seconds + patience:
             return
