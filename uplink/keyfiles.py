@@ -71,17 +71,18 @@ def find_secret(name: str, folder: Path) -> bytes:
     """The secret `name`: from systemd's credentials when there, otherwise from `folder`.
 
     systemd gives credentials to the service's user by an access list, which shows as group bits: there, and only
-    there, those are allowed.
+    there, those are allowed. Root may read a secret of the user whose folder it lies in: an installed sensor has a user
+    of its own, and root looks after it.
     """
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials:
         candidate = Path(credentials) / name
         if candidate.is_file():
             return _read(candidate, forbidden=0o037).strip()
-    return read_secret(folder / name)
+    return _read(folder / name, forbidden=0o077, of_folder=True).strip()
 
 
-def _read(path: Path, forbidden: int) -> bytes:
+def _read(path: Path, forbidden: int, *, of_folder: bool = False) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -97,11 +98,12 @@ def _read(path: Path, forbidden: int) -> bytes:
         mode = stat.S_IMODE(status.st_mode)
         if mode & forbidden:
             raise KeyFileError(f"{path}: mode {mode:04o} opens the key to others; run: chmod 600 {path}")
-        if status.st_uid not in (0, os.geteuid()):
+        parent = path.parent.stat()
+        owners = {0, os.geteuid()} | ({parent.st_uid} if of_folder and os.geteuid() == 0 else set())
+        if status.st_uid not in owners:
             raise KeyFileError(
                 f"{path}: owned by user {status.st_uid}, not by this user or root; run: chown {os.geteuid()} {path}"
             )
-        parent = path.parent.stat()
         if stat.S_IMODE(parent.st_mode) & 0o022 and not parent.st_mode & stat.S_ISVTX:
             raise KeyFileError(f"{path.parent}: others may exchange files in this folder; run: chmod 700 {path.parent}")
         if status.st_size > MAX_SECRET_BYTES:

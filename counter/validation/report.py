@@ -202,7 +202,7 @@ def as_html(result: Evaluation, sensor_id: str, coverage: float | None) -> str:
 <style>
 body {{ font-family: system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.45; }}
 table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .3rem .5rem; border-bottom: 1px solid #ccc; }}
+th, td {{ text-align: right; white-space: nowrap; padding: .3rem .5rem; border-bottom: 1px solid #ccc; }}
 th:first-child, td:first-child {{ text-align: left; }}
 .verdict {{ font-size: 1.4rem; font-weight: bold; padding: .5rem .75rem; border-left: .5rem solid; }}
 .passed {{ border-color: #0b6e4f; }} .failed {{ border-color: #b3261e; }} .undecided {{ border-color: #b07a00; }}

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from counter.install import cli, plan
 from counter.install.plan import InstallError, plan_install, plan_removal, still_missing
 from counter.install.units import DEFAULT_STATE, SENSOR_UNIT, TUNNEL_UNIT, Place, UnitError, files, unit_text
+from uplink.keyfiles import KeyFileError, find_secret, read_secret
 
 LONG = bool(os.environ.get("HEADROOM_LONG"))
 UNITS = (SENSOR_UNIT, TUNNEL_UNIT)
@@ -270,6 +271,25 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, place: Place) -> None:
     with pytest.raises(InstallError, match="cannot be written"):
         steps[0].do()
     assert run("--root", tmp_path, "--apply").exit_code == 1
+
+
+# -- root looks after a sensor that has a user of its own
+
+
+def test_root_reads_the_sensors_key_and_trusts_no_tunnel_file_of_it(tmp_path: Path) -> None:
+    """`sudo headroom sensor check` works once the unit has handed the folder over; a sensor cannot bend the tunnel."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    for name in ("sensor.key", "tunnel.conf"):
+        (tmp_path / name).write_text("secret")
+        (tmp_path / name).chmod(0o600)
+        os.chown(tmp_path / name, 12345, 12345)
+    with pytest.raises(KeyFileError, match="owned by user 12345"):
+        find_secret("sensor.key", tmp_path)  # the folder is not that user's
+    os.chown(tmp_path, 12345, 12345)
+    assert find_secret("sensor.key", tmp_path) == b"secret"
+    with pytest.raises(KeyFileError, match="owned by user 12345"):
+        read_secret(tmp_path / "tunnel.conf")
 
 
 # -- an installation without a network
