@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.background import BackgroundTask
 
 from analytics.accounts.rights import Right
 from analytics.domain.disclosure import small
@@ -79,9 +80,9 @@ def add_now_page(pages: Pages) -> None:
 
     @pages.get("/o/{org_id}/now", Right.SEE_FIGURES)
     def now(request: Request, visit: FigureVisit, wall: str = "") -> Response:
-        context = _context(request, visit)
-        figure_data(request, visit).warm()
-        return page(request, "now.html", visit, **context, wall=bool(wall))
+        answer = page(request, "now.html", visit, **_context(request, visit), wall=bool(wall))
+        answer.background = BackgroundTask(figure_data(request, visit).warm)  # when the page is out
+        return answer
 
     @pages.get("/o/{org_id}/now/board", Right.SEE_FIGURES)
     def board(request: Request, visit: FigureVisit) -> Response:
