@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from analytics import rollups
+from analytics.assemble import RulesOf, default_rules
 from analytics.master import Policies
 from analytics.retention import RetentionJob
 from analytics.sources import SourceError, Sources, pull_alone
@@ -59,6 +60,7 @@ class Jobs:
         store: counts, plans and sealed values.
         keep: its sealed values.
         clock: UTC now; tests inject one.
+        rules_of: matching rules by building.
         patience: goes to the adapters (``limits``); their waits end when the service does.
     """
 
@@ -68,11 +70,13 @@ class Jobs:
         keep: SealedKeep,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rules_of: RulesOf = default_rules,
         **patience: Any,
     ) -> None:
         self._store = store
         self._keep = keep
         self._clock = clock
+        self._rules_of = rules_of
         self._patience = {"sleep": self._wait, **patience}
         self._sources = Sources(keep)
         self._policies = Policies(keep)
@@ -149,7 +153,9 @@ class Jobs:
     def roll_up(self) -> None:
         """Bring roll-ups up to date with what arrived."""
         for _ in range(_ROLLUP_ROUNDS):
-            if self._stop.is_set() or not rollups.refresh_all(self._store, self.holder, self._clock()):
+            if self._stop.is_set() or not rollups.refresh_all(
+                self._store, self.holder, self._clock(), rules_of=self._rules_of
+            ):
                 return
 
     def pull_due(self) -> None:

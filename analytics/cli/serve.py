@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from analytics.runtime import ListenError, Service, ensure_organisation, open_store
 from analytics.service_keys import load_or_create
 from analytics.settings import ServiceSettings, SettingsError, load_settings
+from analytics.site_rules import RulesError
 from analytics.store.errors import StoreError
 from uplink.keyfiles import KeyFileError, make_private_folder
 from uplink.wg_backends import TunnelError
@@ -120,6 +121,8 @@ def serve(
             ensure_organisation(store, settings)
             service = Service(settings, keys, store)
             asyncio.run(service.run(lambda urls: _announce(console, service, settings, urls)))
+    except RulesError as error:
+        raise click.UsageError(str(error)) from None
     except (KeyFileError, StoreError, TunnelError, ListenError, OSError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -24,6 +24,7 @@ from analytics.ingest.router import SCHEMAS, SECURITY_SCHEMES, ingest_router
 from analytics.jobs import Jobs
 from analytics.service_keys import ServiceKeys, load_or_create
 from analytics.settings import ServiceSettings
+from analytics.site_rules import load_rules
 from analytics.store.base import Store
 from analytics.store.errors import StoreError
 from analytics.web.api.access import SECURITY_SCHEMES as API_SCHEMES
@@ -63,11 +64,12 @@ class Services:
         *,
         on_sensor_change: Callable[[], None] = lambda: None,
     ) -> Services:
-        """Put them together. Raises KeyFileError when the keys cannot be read."""
+        """Put them together. Raises KeyFileError when the keys cannot be read, RulesError for a wrong rules.toml."""
         keys = keys or load_or_create(settings.data, settings.keys)
         network = settings.tunnel.network if settings.tunnel else None
         door = IngestDoor(store, keys.master, keys.seal, limits=settings.limits, tunnel=network)
-        portal = Portal.build(store, keys.store, https=settings.https)
+        rules_of = load_rules(settings.data)
+        portal = Portal.build(store, keys.store, https=settings.https, rules_of=rules_of)
         care = Care(portal.keep)
         enrolment = Enrolment(
             store,
@@ -76,7 +78,7 @@ class Services:
             on_change=on_sensor_change,
             on_revoke=lambda sensor: care.forget(sensor.org_id, sensor.id),
         )
-        return cls(settings, store, keys, door, enrolment, portal, Jobs(store, portal.keep))
+        return cls(settings, store, keys, door, enrolment, portal, Jobs(store, portal.keep, rules_of=rules_of))
 
     @property
     def care(self) -> Care:

@@ -103,12 +103,15 @@ class PlanPart(Part):
     ) -> list[StoredBooking]:
         where = f"org = ? AND {_OVERLAP} AND {condition}"
         parameters: list[str | int] = [org_id, to_ms(end), to_ms(start), to_ms(start), *values]
+        index = ""
         if room_ids is not None:
+            # The planner prefers the index by time, and then reads everybody's bookings for one room.
+            index = "INDEXED BY bookings_of_room"
             where += " AND room IN (SELECT value FROM json_each(?))"
             parameters.append(id_list(room_ids))
         with self.connections.read() as db:
             rows = db.execute(
-                f"SELECT {_COLUMNS} FROM bookings WHERE {where} "  # noqa: S608
+                f"SELECT {_COLUMNS} FROM bookings {index} WHERE {where} "  # noqa: S608
                 "ORDER BY starts_at, room, source, source_id, revision",
                 parameters,
             ).fetchall()

@@ -213,7 +213,8 @@ def _occupancy(
     site = found.site(request)
     zone = ZoneInfo(site.buildings[room.building_id].time_zone)
     first, last = (moment_of(minute).astimezone(zone).date() for minute in (low, high - 1))
-    days = load_room(portal_of(request).store, site, room.id, first, last)
+    portal = portal_of(request)
+    days = load_room(portal.store, site, room.id, first, last, portal.rules_of)
     at = low - days.grid.start
     people = days.occupancy.people[at : at + steps * size].astype(np.float64).reshape(steps, size)
     measured = np.isfinite(people)
@@ -241,7 +242,7 @@ def _occupancy(
 
 def _after(request: Request, site: Site, scope: Scope, after: tuple[str, ...]) -> Iterator[BookingRow]:
     """Bookings behind a key, room by room and month by month: only what a page needs is ever computed."""
-    store = portal_of(request).store
+    portal = portal_of(request)
     resume = _day(after[1]) if after[0] else _LONG_AGO
     for room in sorted(scope.choose(site), key=lambda room: room.id):
         if room.id < after[0]:
@@ -249,7 +250,8 @@ def _after(request: Request, site: Site, scope: Scope, after: tuple[str, ...]) -
         for first, last in months(scope.start, scope.end):
             if room.id == after[0] and last + timedelta(days=1) < resume:  # a local day may begin on the day before
                 continue
-            rows = sorted(booking_rows(store, site, room.id, first, last), key=_row_key)
+            found = booking_rows(portal.store, site, room.id, first, last, portal.rules_of)
+            rows = sorted(found, key=_row_key)
             yield from (row for row in rows if _row_key(row) > after)
 
 

@@ -12,6 +12,7 @@ from analytics.accounts.audit import AuditLog
 from analytics.accounts.people import People
 from analytics.accounts.shares import Shares
 from analytics.accounts.tokens import Tokens
+from analytics.assemble import RulesOf, default_rules
 from analytics.store.base import Store
 from analytics.store.kept import KeptStore, SealedKeep
 
@@ -29,6 +30,7 @@ class Portal:
     Attributes:
         https: people reach the portal through TLS, so cookies are marked Secure.
         clock: UTC now; tests inject one.
+        rules_of: matching rules by building; the same ones that the roll-ups are made with.
     """
 
     store: PortalStore
@@ -39,6 +41,7 @@ class Portal:
     shares: Shares
     https: bool
     clock: Callable[[], datetime]
+    rules_of: RulesOf = default_rules
 
     @classmethod
     def build(
@@ -48,11 +51,11 @@ class Portal:
         *,
         https: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rules_of: RulesOf = default_rules,
     ) -> Portal:
         """Put it together on a store; ``master`` is the store's master key."""
         keep = SealedKeep(store, master)
         audit = AuditLog(keep)
         people = People(keep, audit, master, clock=clock)
-        return cls(
-            store, keep, audit, people, Tokens(keep, audit, clock), Shares(keep, audit, people, clock), https, clock
-        )
+        tokens, shares = Tokens(keep, audit, clock), Shares(keep, audit, people, clock)
+        return cls(store, keep, audit, people, tokens, shares, https, clock, rules_of)

@@ -17,7 +17,8 @@ from analytics.web.problems import problem_body
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
-    # Everything comes from this service. plotly.js writes style attributes, no style sheets and no code.
+    # Everything comes from this service. plotly.js writes style attributes; what it would write as style sheets is kept
+    # from it by elements of the same ids (templates/figures_macros.html) and stands in static/charts.css.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
         "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "

@@ -234,7 +234,9 @@ def build(request: Request, visit: Visit, chosen: Choice, site: Site | None = No
         raise ProblemError(404, "not-found", visit.t("There is no such room or building, or you may not see it."))
     if chosen.what == "bookings":
         whole = visit.may(Right.SEE_SMALL_COUNTS)
-        return booking_export(store, scope, withhold_below=0 if whole else THRESHOLD, site=site)
+        return booking_export(
+            store, scope, withhold_below=0 if whole else THRESHOLD, rules_of=portal_of(request).rules_of, site=site
+        )
     if chosen.what == "research":
         return research_export(store, scope, site=site)
     return room_export(store, scope, chosen.unit, chosen.figures, site)

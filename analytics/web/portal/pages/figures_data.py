@@ -120,13 +120,20 @@ class QuickSite(Site):
 class FigureData:
     """What the pages of one request read: the organisation's master data and, cached, its sums."""
 
-    def __init__(self, store: PortalStore, cache: FreshCache, visit: Visit, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: PortalStore,
+        cache: FreshCache,
+        visit: Visit,
+        clock: Callable[[], datetime],
+        rules_of: RulesOf = default_rules,
+    ) -> None:
         self.store, self.cache, self.visit, self.clock = store, cache, visit, clock
         self.site = QuickSite.load(store, visit.org_id)
         self.now = clock()
         self.today = self.now.astimezone(visit.zone).date()
         self.visible = tuple(b.id for b in visit.buildings)
-        self.rules_of: RulesOf = default_rules
+        self.rules_of = rules_of
         self.fingerprint = hash((tuple(self.site.rooms.items()), tuple(self.site.buildings.items())))
 
     @property
@@ -224,7 +231,7 @@ class FigureData:
 def figure_data(request: Request, visit: Visit) -> FigureData:
     """What a page of the request reads; the cache lives as long as the application."""
     portal = portal_of(request)
-    return FigureData(portal.store, cache_of(request), visit, portal.clock)
+    return FigureData(portal.store, cache_of(request), visit, portal.clock, portal.rules_of)
 
 
 def cache_of(request: Request) -> FreshCache:

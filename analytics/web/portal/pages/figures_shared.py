@@ -73,7 +73,7 @@ def guest_visit(request: Request, visit: Visit, share: Share) -> Visit:
 
 def _figures(request: Request, visit: Visit, share: Share, period: dict[str, str]) -> Response:
     portal, there = portal_of(request), guest_visit(request, visit, share)
-    data = FigureData(portal.store, cache_of(request), there, portal.clock)
+    data = FigureData(portal.store, cache_of(request), there, portal.clock, portal.rules_of)
     choice = read_filter(QueryParams(period), there, data.site, data.usual())
     rooms = choice.rooms(data.site, data.visible)
     sums = data.sums(choice, rooms)
