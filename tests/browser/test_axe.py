@@ -123,6 +123,26 @@ def test_on_a_phone(chief: Watched, path: str) -> None:
     assert violations(chief, path, PHONE) == []
 
 
+def test_the_menu_on_a_phone_opens_by_touch_and_by_keyboard(chief: Watched) -> None:
+    page = chief.page()
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.goto(f"{chief.base}/o/{ORGANISATION}/now")
+    menu = page.locator(".top nav")
+    button, brand = page.locator(".menu-button").bounding_box(), page.locator(".brand").bounding_box()
+    assert button is not None
+    assert brand is not None
+    assert abs(button["y"] - brand["y"]) < 20, "the menu stands beside the name"
+    assert not menu.is_visible()
+    page.mouse.click(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
+    assert menu.is_visible()
+    page.locator("#menu-switch").focus()
+    page.keyboard.press("Space")
+    assert not menu.is_visible()
+    page.keyboard.press("Space")
+    menu.get_by_role("link").nth(1).click()
+    page.wait_for_url("**/overview")
+
+
 def test_before_one_is_logged_in(browser: object, chief: Watched) -> None:
     with person(browser, chief.base) as visitor:  # type: ignore[arg-type]
         assert violations(visitor, "/login", PHONE) == []
