@@ -69,6 +69,10 @@ class ServiceKeys:
         return PresharedKey(derive(self.preshared, "wireguard-preshared", sensor_id, str(public_key)))
 
 
+WRITTEN_BY_HAND = frozenset({"service.toml", "rules.toml"})
+"""What a person may have put into the data folder before the first start."""
+
+
 def load_or_create(data: Path, folder: Path) -> ServiceKeys:
     """The service's keys; made when the data folder is new.
 
@@ -79,7 +83,7 @@ def load_or_create(data: Path, folder: Path) -> ServiceKeys:
         return ServiceKeys.load(folder)
     except KeyFileError:
         leftovers = sorted(path.name for path in data.iterdir() if path != folder) if data.is_dir() else []
-        if (folder / MASTER_KEY_FILE).exists() or any(name not in {"service.toml"} for name in leftovers):
+        if (folder / MASTER_KEY_FILE).exists() or any(name not in WRITTEN_BY_HAND for name in leftovers):
             raise  # never a new key beside old data: it would lock the data away for good
     keys = ServiceKeys.create()
     keys.save(folder)
