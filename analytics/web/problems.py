@@ -72,7 +72,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def add_problem_handlers(app: FastAPI) -> None:
     """Make every error of `app` a problem document: ours, the framework's, and the ones nobody foresaw."""
     app.add_exception_handler(ProblemError, _ours)
-    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(HTTPException, framework_problem)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(Exception, _unforeseen)
 
@@ -82,7 +82,8 @@ async def _ours(_: Request, error: Exception) -> Response:
     return error.response()
 
 
-async def _framework(_: Request, error: Exception) -> Response:
+async def framework_problem(_: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, as a problem document."""
     assert isinstance(error, HTTPException)
     status = error.status_code
     body = problem_body(status, str(error.detail))

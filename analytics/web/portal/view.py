@@ -16,7 +16,7 @@ from analytics.accounts.rights import Right, Role
 from analytics.web.portal.core import HERE
 from analytics.web.portal.language import Language
 from analytics.web.portal.visit import Guest, LoginNeededError, Visit, find_guest, language_of
-from analytics.web.problems import ProblemError
+from analytics.web.problems import ProblemError, framework_problem
 
 # (path below the organisation, text, right)
 MENU: tuple[tuple[str, str, Right], ...] = (
@@ -108,6 +108,8 @@ def add_error_pages(app: FastAPI) -> None:
 
     async def no_such_page(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if not _wants_page(request):
+            return await framework_problem(request, error)
         kind = {404: "not-found", 405: "wrong-method"}.get(error.status_code, "refused")
         text = "There is no such page." if error.status_code in (404, 405) else str(error.detail)
         return await refused(request, ProblemError(error.status_code, kind, text, headers=error.headers or {}))
