@@ -8,34 +8,20 @@ pages), and can write one file alone: the scene file named on the command line.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import secrets
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from counter.local_page import PAGE_FILES, PageHandler, PageServer
 from counter.scene import Scene, SceneError, dump_scene, parse_scene, save_scene, scene_faults
 from counter.types import Frame
 
 log = logging.getLogger(__name__)
-
-_MAX_BODY = 256 * 1024
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_ASSETS = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
-}
 
 
 class ScenePage:
@@ -64,7 +50,7 @@ class ScenePage:
         self.token = secrets.token_urlsafe(24)
         self.saved = threading.Event()
         self.done = threading.Event()
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server = PageServer(("127.0.0.1", port), _Handler)
         self._server.page = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="scene page", daemon=True)
         self._thread.start()
@@ -74,8 +60,17 @@ class ScenePage:
         return int(self._server.server_address[1])
 
     @property
+    def authority(self) -> str:
+        """Host and port, as a browser names them."""
+        return f"127.0.0.1:{self.port}"
+
+    def admits(self, token: str) -> bool:
+        """Whether this is the page's token."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/{self.token}/"
+        return f"http://{self.authority}/{self.token}/"
 
     def close(self) -> None:
         """Stop serving and forget the picture."""
@@ -116,94 +111,27 @@ class ScenePage:
         return {"faults": [], "saved": str(self.target)}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    page: ScenePage
+class _Handler(PageHandler):
+    package = "counter.scene_page"
+    files = {**PAGE_FILES, "icon.svg": ("icon.svg", "image/svg+xml")}  # noqa: RUF012 - declared a ClassVar above
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    server_version = "headroom"
-    sys_version = ""
-    timeout = 30
-
-    def do_GET(self) -> None:
-        name = self._admitted()
-        if name is None:
-            return
-        page = self.server.page
-        if name in _ASSETS:
-            file, kind = _ASSETS[name]
-            self._send(HTTPStatus.OK, kind, (resources.files("counter.scene_page") / file).read_bytes())
-        elif name == "still.jpg":
-            self._send(HTTPStatus.OK, "image/jpeg", page.still)
+    def get(self, name: str) -> None:
+        page: ScenePage = self.server.page
+        if name == "still.jpg":
+            self.send(HTTPStatus.OK, "image/jpeg", page.still)
         elif name == "state.json":
-            self._json(page.state())
+            self.json(page.state())
         else:
-            self._refuse(HTTPStatus.NOT_FOUND)
+            super().get(name)
 
-    def do_POST(self) -> None:
-        name = self._admitted()
-        if name is None:
-            return
-        page = self.server.page
-        if self.headers.get("Origin") != f"http://127.0.0.1:{page.port}":
-            self._refuse(HTTPStatus.FORBIDDEN)
-        elif name == "done":
-            self._json({"ok": True})
+    def post(self, name: str) -> None:
+        page: ScenePage = self.server.page
+        if name == "done":
+            self.json({"ok": True})
             page.done.set()
         elif name in {"check", "save"}:
-            data = self._body()
+            data = self.body()
             if data is not None:
-                self._json(page.check(data) if name == "check" else page.save(data))
+                self.json(page.check(data) if name == "check" else page.save(data))
         else:
-            self._refuse(HTTPStatus.NOT_FOUND)
-
-    def _admitted(self) -> str | None:
-        """The name behind the token, or None after the request was refused."""
-        page = self.server.page
-        token, _, name = self.path.split("?")[0].removeprefix("/").partition("/")
-        host_ok = self.headers.get("Host") == f"127.0.0.1:{page.port}"
-        if not host_ok or not hmac.compare_digest(token.encode(), page.token.encode()):
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return None
-        return name
-
-    def _body(self) -> dict[str, Any] | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MAX_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return None
-        try:
-            data = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict):
-            self._refuse(HTTPStatus.BAD_REQUEST)
-            return None
-        return data
-
-    def _json(self, data: dict[str, Any]) -> None:
-        self._send(HTTPStatus.OK, "application/json", json.dumps(data).encode())
-
-    def _refuse(self, status: HTTPStatus) -> None:
-        self.close_connection = True
-        self._send(status, "text/plain; charset=utf-8", status.phrase.encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", _CSP),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-        ):
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
-        """Nothing: the request line holds the token."""
+            super().post(name)

@@ -9,30 +9,18 @@ without a connection and sends what it holds when the connection is back.
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from typing import Any
 
+from counter.local_page import PageHandler, PageServer
 from counter.validation.tally import Tally, TallyError
 
-_MAX_BODY = 8 * 1024 * 1024
 _MAX_WRONG = 200
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # nothing that is misread when typed from a screen
 _TOKEN_LETTERS = 12  # 59 bits; after 200 wrong ones nobody gets in any more
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_ASSETS = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-}
 
 
 class TallyPage:
@@ -61,7 +49,7 @@ class TallyPage:
         self._phone: str | None = None
         self._wrong = 0
         self._mutex = threading.Lock()
-        self._server = _Server((host, port), _Handler)
+        self._server = PageServer((host, port), _Handler)
         self._server.page = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="tally page", daemon=True)
         self._thread.start()
@@ -118,40 +106,17 @@ class TallyPage:
         return {"name": self.name, "now": self.clock(), "window": self.window, "known": known}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    page: TallyPage
+class _Handler(PageHandler):
+    package = "counter.validation.tally_page"
+    max_body = 8 * 1024 * 1024
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    server_version = "headroom"
-    sys_version = ""
-    timeout = 30
-
-    def do_GET(self) -> None:
-        name = self._admitted()
-        if name is None:
-            return
-        if name in _ASSETS:
-            file, kind = _ASSETS[name]
-            self._send(HTTPStatus.OK, kind, (resources.files("counter.validation.tally_page") / file).read_bytes())
+    def post(self, name: str) -> None:
+        if name != "sync":
+            super().post(name)
+        elif not self.server.page.is_phone(self.headers.get("X-Tally", "")):
+            self.refuse(HTTPStatus.CONFLICT)
         else:
-            self._refuse(HTTPStatus.NOT_FOUND)
-
-    def do_POST(self) -> None:
-        name = self._admitted()
-        if name is None:
-            return
-        page = self.server.page
-        if self.headers.get("Origin") != f"http://{page.authority}":
-            self._refuse(HTTPStatus.FORBIDDEN)
-        elif name != "sync":
-            self._refuse(HTTPStatus.NOT_FOUND)
-        elif not page.is_phone(self.headers.get("X-Tally", "")):
-            self._refuse(HTTPStatus.CONFLICT)
-        else:
-            data = self._body()
+            data = self.body()
             if data is not None:
                 self._sync(data)
 
@@ -159,51 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = self.server.page.sync(data)
         except TallyError as error:
-            self._send(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode())
+            self.send(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode())
         else:
-            self._send(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
-
-    def _admitted(self) -> str | None:
-        """The name behind the token, or None after the request was refused. Foreign Host headers: DNS rebinding."""
-        page = self.server.page
-        token, _, name = self.path.split("?")[0].removeprefix("/").partition("/")
-        if self.headers.get("Host") != page.authority or not page.admits(token):
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return None
-        return name
-
-    def _body(self) -> dict[str, Any] | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MAX_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return None
-        try:
-            data = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict):
-            self._refuse(HTTPStatus.BAD_REQUEST)
-            return None
-        return data
-
-    def _refuse(self, status: HTTPStatus) -> None:
-        self.close_connection = True
-        self._send(status, "text/plain; charset=utf-8", status.phrase.encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", _CSP),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-        ):
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
-        """Nothing: the request line holds the token."""
+            self.json(answer)
