@@ -6,11 +6,7 @@ orders go to it. The socket lies in the data folder and opens to its user alone;
 
 from __future__ import annotations
 
-import asyncio
-import http.client
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,15 +17,14 @@ from typing import Any, Protocol
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from analytics.admin_socket import call, order
 from analytics.domain.model import Sensor
 from analytics.enrolment import AdministrationError, Enrolment, IssuedCode
 from analytics.service_keys import ServiceKeys
 from analytics.settings import ServiceSettings
 from analytics.store.errors import StoreLockedError
-from analytics.web.problems import ProblemError, add_problem_handlers
+from analytics.web.problems import add_problem_handlers
 from uplink.messages import SensorId
-
-_TIMEOUT_S = 15.0
 
 
 class NewSensor(BaseModel):
@@ -115,12 +110,6 @@ def create_admin_app(enrolment: Enrolment) -> FastAPI:
     add_problem_handlers(app)
     direct = DirectAdministration(enrolment)
 
-    async def order(call: Any, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await asyncio.to_thread(call, *arguments, **options)
-        except AdministrationError as error:
-            raise ProblemError(409, "refused", str(error)) from None
-
     @app.get("/sensors")
     async def sensors() -> list[SensorView]:
         found: list[SensorView] = await order(direct.sensors)
@@ -164,55 +153,7 @@ class SocketAdministration:
         return [SensorView.model_validate(entry) for entry in self._call("GET", "/sensors")]
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        connection = _UnixConnection(self._path)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            document = json.loads(answer.read())
-        except (http.client.HTTPException, TimeoutError, json.JSONDecodeError) as error:
-            raise AdministrationError(f"the running service gave no answer ({error})") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise AdministrationError(str(document.get("detail", f"refused with {answer.status}")))
-        return document
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT_S)
-        with _short(self._path) as short:
-            self.sock.connect(short)
-
-
-def listen(path: Path) -> socket.socket:
-    """The administrator's socket, mode 0600. Takes the place of one that a killed service left."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path.unlink(missing_ok=True)
-    before = os.umask(0o177)  # there is no moment in which others may connect
-    try:
-        with _short(path) as short:
-            listener.bind(short)
-    finally:
-        os.umask(before)
-    listener.listen(16)
-    return listener
-
-
-@contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """A name for `path` that fits the 108 bytes of a unix address, however deep the folder lies."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
+        return call(self._path, method, path, None if body is None else json.dumps(body))
 
 
 def _name(sensor_id: str) -> str:

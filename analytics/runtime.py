@@ -16,7 +16,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from analytics.admin import create_admin_app, listen
+from analytics.admin import create_admin_app
+from analytics.admin_socket import listen
 from analytics.domain.model import Organisation
 from analytics.service_keys import ServiceKeys
 from analytics.service_tunnel import ServiceTunnel

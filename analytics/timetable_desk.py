@@ -5,9 +5,6 @@ As with sensors (`analytics.admin`): the embedded store serves one process, so o
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,7 +14,8 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from analytics.admin import SocketAdministration, _UnixConnection
+from analytics.admin import SocketAdministration
+from analytics.admin_socket import call, order
 from analytics.enrolment import AdministrationError
 from analytics.jobs import JobStore
 from analytics.service_keys import load_or_create
@@ -26,7 +24,6 @@ from analytics.sources import LastPull, SourceError, Sources, check, pull_alone
 from analytics.store.errors import StoreLockedError
 from analytics.store.kept import SealedKeep
 from analytics.timetable import DEFAULT_HORIZON_DAYS, DEFAULT_LOOK_BACK_DAYS, TimetableSource
-from analytics.web.problems import ProblemError
 from timetable_adapters.base import AdapterError
 
 _PATH = "/timetables"
@@ -215,12 +212,6 @@ def desk_router(desk: DirectDesk) -> APIRouter:
     """The desk's half on the administrator's socket."""
     router = APIRouter(prefix=_PATH)
 
-    async def order(call: Callable[[Any], Any], argument: Any) -> Any:
-        try:
-            return await asyncio.to_thread(call, argument)
-        except AdministrationError as error:
-            raise ProblemError(409, "refused", str(error)) from None
-
     @router.get("")
     async def sources(organisation: str | None = None) -> list[SourceView]:
         found: list[SourceView] = await order(desk.sources, organisation)
@@ -272,21 +263,9 @@ class SocketDesk:
         return PullView.model_validate(self._call("POST", "/pull", order))
 
     def _call(self, method: str, path: str, body: BaseModel | None = None) -> Any:
-        connection = _UnixConnection(self._path)
-        try:
-            connection.connect()
-            connection.sock.settimeout(_LONGEST_S)  # a pull may have to wait for a slow system
-            text = None if body is None else body.model_dump_json()
-            connection.request(method, _PATH + path, text, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            document = json.loads(answer.read())
-        except (http.client.HTTPException, TimeoutError, json.JSONDecodeError) as error:
-            raise AdministrationError(f"the running service gave no answer ({type(error).__name__})") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise AdministrationError(str(document.get("detail", f"refused with {answer.status}")))
-        return document
+        text = None if body is None else body.model_dump_json()
+        # A pull may have to wait for a slow system.
+        return call(self._path, method, _PATH + path, text, timeout=_LONGEST_S)
 
 
 @contextmanager
