@@ -6,7 +6,9 @@ waits until the sensor's report says that it has it: nothing is pushed, sensors 
 
 from __future__ import annotations
 
+import random
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +27,7 @@ COMMAND_HOURS = 24
 FORGOTTEN_AFTER = timedelta(days=90)
 """The last status of a sensor that is gone."""
 SILENT_AFTER = timedelta(minutes=5)
-_TRIES = 5
+_TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ class Care:
             except (StaleWriteError, AlreadyExistsError):
                 if attempt == _TRIES - 1:
                     raise
+                # Somebody was faster: step aside for a moment that differs, so that both get on.
+                time.sleep(random.uniform(0, 0.002 * min(attempt + 1, 10)))  # noqa: S311
         raise AssertionError("unreachable")
 
 
