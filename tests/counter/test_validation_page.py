@@ -349,10 +349,10 @@ def test_a_phone_that_loses_its_connection() -> None:
             assert tab.inner_text("#left output") == "1"
             other = browser.new_context().new_page()
             other.goto(page.url)
-            other.wait_for_function("document.body.innerText.includes('another device')")
+            other.get_by_text("another device").locator("visible=true").first.wait_for()
             tab.click("#done")
             assert page.done.wait(15)
-            tab.wait_for_function("document.body.innerText.includes('Done')")
+            tab.get_by_text("Done").locator("visible=true").first.wait_for()
             browser.close()
         events = page.tally.events()
         assert [event.direction for event in events] == [IN, IN, OUT]
