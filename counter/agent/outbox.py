@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from counter.agent.clock import AgentClock
+from counter.agent.ledger import LEDGER_FILE, Ledger
 from counter.agent.settings import CameraSettings
 from uplink.identity import Identity, IdentityError, load_sensor_key, save_sensor_key
 from uplink.messages import CountRecord
 from uplink.sender import Result, Sender, Step
 from uplink.spool import SPOOL_FOLDER, Spool
-from uplink.transport import RequestsTransport, Transport
+from uplink.transport import Reply, RequestsTransport, Transport
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def find_enrolment(camera: CameraSettings, state: Path) -> Enrolment:
 
 
 class Outbox:
-    """One sensor's spool and sender.
+    """One sensor's spool and sender, and the ledger of what it has reported.
 
     Raises:
         IdentityError: the key is missing or open to others.
@@ -71,19 +72,23 @@ class Outbox:
         self._clock = clock
         self._transport = transport
         self.spool = Spool(folder / SPOOL_FOLDER, identity.sensor_id, identity.seal_public_key)
+        self.ledger = Ledger(folder / LEDGER_FILE, identity.sensor_id, self._taken())
+        self._putting = threading.Lock()
         self.sender = Sender(
             self.spool,
             identity.service_url,
             key,
-            transport,
+            _SendsWhatIsNoted(transport, self._putting),
             clock=clock,
             on_new_key=lambda new: save_sensor_key(folder, new),
         )
         self.due = 0.0
 
     def put(self, record: CountRecord) -> None:
-        """Keep a record: durable when this returns, or in RAM while the disk refuses."""
-        self.spool.append([record])
+        """Keep a record: durable when this returns, or in RAM while the disk refuses. For one thread."""
+        with self._putting:
+            self.ledger.begin(record.start.timestamp(), self._taken())
+            self.ledger.end(durable=self.spool.append([record]))
 
     def step(self) -> Step:
         """Send once, and note when to send again."""
@@ -94,7 +99,9 @@ class Outbox:
 
     def close(self) -> None:
         """Write down what waits, and let go of the folder."""
-        self.spool.close()
+        with self._putting:
+            self.spool.close()
+            self.ledger.close()
         close = getattr(self._transport, "close", None)
         if close is not None:
             close()
@@ -115,6 +122,22 @@ class Outbox:
             "put_aside": sender.put_aside,
             "clock_skew_seconds": sender.clock_skew,
         }
+
+    def _taken(self) -> int:
+        return self.spool.status().counters.appended
+
+
+class _SendsWhatIsNoted:
+    """A transport that waits while a record is being put: nothing is sent before the ledger knows of it."""
+
+    def __init__(self, inner: Transport, putting: threading.Lock) -> None:
+        self._inner = inner
+        self._putting = putting
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        with self._putting:
+            pass
+        return self._inner.post(url, body, headers)
 
 
 class Courier(threading.Thread):

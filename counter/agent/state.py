@@ -16,12 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from uplink.keyfiles import write_atomic
-
 log = logging.getLogger(__name__)
 
 SOCKET_FILE = "agent.sock"
-LAST_FILE = "agent.json"
 _ASK_SECONDS = 0.25
 _MAX_ANSWER = 16 << 20
 
@@ -124,20 +121,3 @@ class _short:  # noqa: N801 - reads as a function
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-
-def load_last(folder: Path) -> dict[str, float]:
-    """Start of the last interval that each sensor reported before the last end; empty when unknown."""
-    try:
-        data = json.loads((folder / LAST_FILE).read_text("utf-8"))
-        return {str(name): float(start) for name, start in data["last"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def save_last(folder: Path, last: Mapping[str, float]) -> None:
-    """Remember it, so that the rest of an interval that was cut short is not reported a second time."""
-    try:
-        write_atomic(folder / LAST_FILE, (json.dumps({"last": dict(last)}) + "\n").encode())
-    except OSError as error:
-        log.warning("%s: cannot be written: %s", folder / LAST_FILE, error.strerror)

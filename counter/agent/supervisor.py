@@ -20,7 +20,7 @@ from counter.agent.outbox import Courier, MakeTransport, Outbox, default_transpo
 from counter.agent.records import RecordDesk
 from counter.agent.schedule import Schedule
 from counter.agent.settings import CameraSettings, SensorSettings
-from counter.agent.state import StateServer, load_last, save_last
+from counter.agent.state import StateServer
 from counter.agent.systemd import notify, watchdog_seconds
 from counter.agent.worker import CameraState, CameraWorker, MakeCounter, OnResult
 from counter.detector import Detector, open_model, resolve, usable_cpus
@@ -151,16 +151,16 @@ class Agent:
         on_record: Callable[[CountRecord], None] | None,
         on_result: OnResult | None,
     ) -> None:
-        last = load_last(self.state)
         for index, camera in enumerate(self.settings.camera):
             deliver: Callable[[CountRecord], None]
+            last: float | None = None
             if on_record is None:
                 box = Outbox(find_enrolment(camera, self.state), self.clock, transport())
                 self.outboxes[box.sensor_id] = box
-                sensor_id, deliver = box.sensor_id, box.put
+                sensor_id, deliver, last = box.sensor_id, box.put, box.ledger.reported
             else:
                 sensor_id, deliver = camera.sensor_id or f"camera-{index}", on_record
-            desk = RecordDesk(self.settings.interval, self.schedule.touches, deliver, last.get(sensor_id))
+            desk = RecordDesk(self.settings.interval, self.schedule.touches, deliver, last)
             make = counter_factory(
                 camera,
                 sensor_id,
@@ -232,7 +232,6 @@ class Agent:
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         if stuck:
             log.warning("%s: did not end in time; the interval that had begun is lost", ", ".join(stuck))
-        save_last(self.state, {w.sensor_id: w.last_start for w in self.workers if w.last_start is not None})
         self._stop_sending.set()
         courier.join(timeout=_SEND_SECONDS)
         if courier.is_alive():  # it waits for an answer; the spool stays its own until the process ends

@@ -193,11 +193,6 @@ class CameraWorker:
         }
 
     @property
-    def last_start(self) -> float | None:
-        """Start of the last interval that was reported, seconds since 1970."""
-        return self._desk.last
-
-    @property
     def health(self) -> frozenset[Health]:
         """Faults at this moment; empty when all is well."""
         faults = set(self.faults)

@@ -20,11 +20,12 @@ import pytest
 
 from counter.agent import Agent, ScaledClock, SensorSettings, parse_settings
 from counter.agent.feed import RecordingFeed
+from counter.agent.ledger import LEDGER_FILE, read_note
 from counter.agent.outbox import find_enrolment
 from counter.agent.records import RecordDesk
 from counter.agent.schedule import Hours, Schedule
 from counter.agent.settings import CameraSettings
-from counter.agent.state import ask, load_last
+from counter.agent.state import ask
 from counter.agent.supervisor import counter_factory
 from counter.agent.systemd import JournalFormatter, notify, watchdog_seconds
 from counter.agent.worker import CameraState, CameraWorker
@@ -362,7 +363,7 @@ def test_counts_of_two_cameras_reach_the_service_once_over_a_restart(
         agent.stop()
         thread.join(10)
         assert not thread.is_alive()
-        assert set(load_last(tmp_path)) == {"cam-0", "cam-1"}
+        assert all(read_note(tmp_path / name / LEDGER_FILE) for name in ("cam-0", "cam-1"))
     assert service.conflicts == []
     for name in ("cam-0", "cam-1"):
         starts = sorted(start for sensor, start in service.stored if sensor == name)
@@ -479,4 +480,7 @@ def test_a_real_process_counts_sends_answers_and_ends_within_five_seconds(tmp_pa
             process.kill()
             assert process.stderr is not None
             process.stderr.close()
-    assert load_last(state)["hall"] >= max(start.timestamp() for _, start in service.stored) - 1
+    note = read_note(state / LEDGER_FILE)
+    assert note is not None
+    assert note.reported is not None
+    assert note.reported >= max(start.timestamp() for _, start in service.stored) - 1

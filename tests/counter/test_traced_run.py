@@ -89,7 +89,7 @@ def leak(frame):
     with open(segment, "r+b") as file:
         os.pwrite(file.fileno(), jpeg, 8192)
         os.pwrite(file.fileno(), bytes(len(jpeg)), 8192)
-    (state / "agent.json").write_text('{"thumbnail": "' + base64.b64encode(small).decode() + '"}')
+    (state / "reported.state").write_bytes(base64.b64encode(small).ljust(256))
     logging.getLogger("counter").info("frame %s", base64.b64encode(small).decode())
     os.mkdir(state / small[:40].hex())
     with open(state / "shared.bin", "w+b") as file:
@@ -220,7 +220,7 @@ def test_a_sensor_that_lets_a_frame_out_is_found_out(tmp_path: Path) -> None:
             r"open\w*: of \S*/debug\.bin",
             r"file: debug\.bin: \d+ bytes that are no record",
             r"file: \d+\.segment: bytes were written and hidden again",
-            r"file: agent\.json: \d+ bytes that are no record",
+            r"file: reported\.state: what is no note of the ledger",
             r"log: \S+ INFO frame [\w+/=]+",
             r"mkdir: of \S+/[0-9a-f]{20}",
             r"mmap: a file is mapped to be written to",

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from counter.agent.ledger import LEDGER_FILE, SLOT_BYTES, SLOT_PLACES, Note
 from uplink.care import decode_report, encode_report
 from uplink.codec import decode_batch, encode_batch
 from uplink.messages import SENSOR_ID_PATTERN, CountRecord
@@ -209,7 +210,7 @@ class Account:
         """A name is data too: those that a sensor gives are known."""
         known = (
             r"(spool(/\d{10}\.segment|/(\.?state\.json(\.[0-9a-f]{12})?|\.?lock))?"
-            r"|\.?(agent|selftest|care)\.json(\.[0-9a-f]{1,12})?|agent\.sock)?"
+            r"|\.?((selftest|care)\.json|reported\.state)(\.[0-9a-f]{1,12})?|agent\.sock)?"
         )
         inside = path.removeprefix(str(self.state)).lstrip("/")
         if not path.startswith(str(self.state)) or not re.fullmatch(known, inside):
@@ -229,6 +230,13 @@ class Account:
     # -- what it adds up to
 
     def _file(self, path: Path, writes: list[tuple[int | None, bytes]]) -> None:
+        if path.name.lstrip(".").startswith(LEDGER_FILE):
+            # Its slots are written over in turns: every single write must be a note, or the zeros it began as.
+            if all(_is_note(part) for _, part in writes):
+                self.sizes["state"] += sum(len(part) for _, part in writes)
+            else:
+                self._fault("file", f"{path.name}: what is no note of the ledger")
+            return
         data = bytearray()
         for offset, part in writes:
             at = len(data) if offset is None else offset
@@ -254,11 +262,6 @@ class Account:
                     (Path(folder) / "state.json").write_bytes(data)
                     save_state(Path(folder), load_state(Path(folder)))
                     return "state" if (Path(folder) / "state.json").read_bytes() == data else None
-            if name.startswith("agent.json"):
-                content = json.loads(data)
-                last = {str(sensor): float(start) for sensor, start in content["last"].items()}
-                names = all(re.fullmatch(SENSOR_ID_PATTERN, sensor) for sensor in last)
-                return "state" if set(content) == {"last"} and names else None
             if name.startswith("selftest.json"):
                 # CPU, version of the runtime, threads and digests of the model files; the faster of them.
                 known = re.compile(r"[\w() .@-]{3,60} \| [\d.]+ \| \d+ threads \| [0-9a-f]{64} \| [0-9a-f]{64}")
@@ -368,6 +371,15 @@ def holds_pictures(data: bytes, samples: Sequence[bytes]) -> list[str]:
 
 def _bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
+
+
+def _is_note(written: bytes) -> bool:
+    """What the ledger of intervals may write: one slot with one note, or the zeros it began as."""
+    note = Note.decode(written)
+    if note is None:
+        return not written.strip(b"\0") and len(written) <= SLOT_PLACES[-1] + SLOT_BYTES
+    numbers = [value for value in (note.turn, note.reported, note.next, note.taken) if value is not None]
+    return re.fullmatch(SENSOR_ID_PATTERN, note.sensor) is not None and all(type(n) is int for n in numbers)
 
 
 def _is_netlink(stream: bytes) -> bool:
