@@ -36,6 +36,7 @@ class NewSensor(BaseModel):
     org_id: str = Field(max_length=63)
     name: str = Field("", max_length=200)
     verification: bool = True
+    board: SensorId | None = Field(None, description="The sensor on whose board it is a further camera.")
 
 
 class SensorView(BaseModel):
@@ -45,6 +46,7 @@ class SensorView(BaseModel):
     org_id: str
     name: str
     state: str = Field(description="new, enrolled or revoked")
+    board: str | None = Field(None, description="Of a further camera: the sensor that holds its board and tunnel.")
     tunnel_ip: str | None
     enrolled_at: datetime | None
     revoked_at: datetime | None
@@ -63,6 +65,7 @@ class CodeView(BaseModel):
     code: str = Field(repr=False)
     verification: str | None = Field(repr=False)
     expires_at: datetime
+    board: str | None = None
 
     @classmethod
     def of(cls, issued: IssuedCode) -> CodeView:
@@ -71,6 +74,7 @@ class CodeView(BaseModel):
             code=issued.code,
             verification=issued.verification,
             expires_at=issued.expires_at,
+            board=issued.sensor.board,
         )
 
 
@@ -79,7 +83,7 @@ class Administration(Protocol):
 
     def add(self, sensor: NewSensor) -> CodeView: ...
     def code(self, sensor_id: str, *, verification: bool = True) -> CodeView: ...
-    def revoke(self, sensor_id: str) -> SensorView: ...
+    def revoke(self, sensor_id: str, *, with_cameras: bool = False) -> list[SensorView]: ...
     def sensors(self) -> list[SensorView]: ...
 
 
@@ -91,14 +95,21 @@ class DirectAdministration:
 
     def add(self, sensor: NewSensor) -> CodeView:
         return CodeView.of(
-            self._enrolment.add(sensor.id, org_id=sensor.org_id, name=sensor.name, verification=sensor.verification)
+            self._enrolment.add(
+                sensor.id,
+                org_id=sensor.org_id,
+                name=sensor.name,
+                verification=sensor.verification,
+                board=sensor.board,
+            )
         )
 
     def code(self, sensor_id: str, *, verification: bool = True) -> CodeView:
         return CodeView.of(self._enrolment.issue(sensor_id, verification=verification))
 
-    def revoke(self, sensor_id: str) -> SensorView:
-        return SensorView.of(self._enrolment.revoke(sensor_id))
+    def revoke(self, sensor_id: str, *, with_cameras: bool = False) -> list[SensorView]:
+        """The sensor, and the further cameras of its board with it."""
+        return [SensorView.of(sensor) for sensor in self._enrolment.revoke(sensor_id, with_cameras=with_cameras)]
 
     def sensors(self) -> list[SensorView]:
         return [SensorView.of(sensor) for sensor in self._enrolment.sensors()]
@@ -126,8 +137,8 @@ def create_admin_app(enrolment: Enrolment) -> FastAPI:
         return issued
 
     @app.post("/sensors/{sensor_id}/revoke")
-    async def revoke(sensor_id: str) -> SensorView:
-        revoked: SensorView = await order(direct.revoke, sensor_id)
+    async def revoke(sensor_id: str, with_cameras: bool = False) -> list[SensorView]:
+        revoked: list[SensorView] = await order(direct.revoke, sensor_id, with_cameras=with_cameras)
         return revoked
 
     return app
@@ -146,8 +157,10 @@ class SocketAdministration:
         path = f"/sensors/{_name(sensor_id)}/code?verification={str(verification).lower()}"
         return CodeView.model_validate(self._call("POST", path))
 
-    def revoke(self, sensor_id: str) -> SensorView:
-        return SensorView.model_validate(self._call("POST", f"/sensors/{_name(sensor_id)}/revoke"))
+    def revoke(self, sensor_id: str, *, with_cameras: bool = False) -> list[SensorView]:
+        path = f"/sensors/{_name(sensor_id)}/revoke?with_cameras={str(with_cameras).lower()}"
+        answer = self._call("POST", path)
+        return [SensorView.model_validate(entry) for entry in answer]
 
     def sensors(self) -> list[SensorView]:
         return [SensorView.model_validate(entry) for entry in self._call("GET", "/sensors")]

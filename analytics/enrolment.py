@@ -2,6 +2,10 @@
 
 The service's half of `uplink.enrolment`. Of a code it keeps the public half of a key pair, of a verification code an
 HMAC under a key that is not in the store: who steals the store can use neither.
+
+A sensor may be a further camera of another one's board (`Sensor.board`): it has its own id, key and code, and speaks
+through the board's tunnel. Its code is spent by its board alone. Revoking it leaves the others as they are; revoking
+the sensor that holds the board revokes its further cameras too, because all their keys lie on that one card.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from uplink.enrolment import (
     prologue,
     verification_code,
 )
+from uplink.identity import TAKEN_FOLDERS
 from uplink.keyfiles import encode_key
 from uplink.keys import derive
 from uplink.noise import NoiseError, Responder
@@ -97,9 +102,20 @@ class Enrolment:
 
     # -- for the administrator
 
-    def add(self, sensor_id: str, *, org_id: str, name: str = "", verification: bool = True) -> IssuedCode:
-        """Add a sensor and issue its code. Raises AdministrationError."""
-        sensor = Sensor(org_id=org_id, id=sensor_id, name=name, created_at=self._now())
+    def add(
+        self, sensor_id: str, *, org_id: str, name: str = "", verification: bool = True, board: str | None = None
+    ) -> IssuedCode:
+        """Add a sensor and issue its code.
+
+        Args:
+            board: the sensor on whose board it is a further camera; None: it comes on a board of its own.
+
+        Raises:
+            AdministrationError: the id is taken, or there is no such board.
+        """
+        if board is not None:
+            self._check_board(sensor_id, org_id, board)
+        sensor = Sensor(org_id=org_id, id=sensor_id, name=name, created_at=self._now(), board=board)
         try:
             self._store.add_sensor(sensor)
         except AlreadyExistsError as error:
@@ -113,7 +129,8 @@ class Enrolment:
             AdministrationError: unknown, or revoked (its key may be in wrong hands: add a new sensor instead).
         """
         sensor = self._known(sensor_id)
-        if sensor.revoked_at is not None:
+        board = None if sensor.board is None else self._store.find_sensor(sensor.board)
+        if sensor.revoked_at is not None or (board is not None and board.revoked_at is not None):
             raise AdministrationError(
                 f"sensor {sensor_id!r} was revoked for good, since its key may be in wrong hands; "
                 "add one of another name"
@@ -121,18 +138,42 @@ class Enrolment:
         self._store.remove_enrolments(sensor.org_id, sensor.id)
         return self._issue(sensor, verification)
 
-    def revoke(self, sensor_id: str) -> Sensor:
-        """End a sensor's key, tunnel and codes, for good. Safe to repeat. Raises AdministrationError."""
+    def cameras_of(self, sensor: Sensor) -> list[Sensor]:
+        """The further cameras of this sensor's board that are not revoked: what revoking it ends as well."""
+        found = self._store.sensors_on_board(sensor.org_id, sensor.id)
+        return [camera for camera in found if camera.revoked_at is None]
+
+    def revoke(self, sensor_id: str, *, with_cameras: bool = False) -> list[Sensor]:
+        """End a sensor's key, tunnel and codes, for good, and those of its board's further cameras. Safe to repeat.
+
+        Args:
+            with_cameras: whoever orders it knows that the board's further cameras end as well.
+
+        Returns what was revoked, the sensor itself first. Raises AdministrationError.
+        """
         known = self._known(sensor_id)
+        cameras = self.cameras_of(known)
+        if cameras and not with_cameras:
+            names = ", ".join(camera.id for camera in cameras)
+            raise AdministrationError(
+                f"sensor {sensor_id!r} holds the board of {names}: all their keys lie on it, so they would be revoked "
+                f"too. If so: headroom service sensor revoke {sensor_id} --with-cameras"
+            )
+        # The board first: from then on the door takes nothing of its cameras either, whatever happens to this process.
+        revoked = [self._revoke(sensor) for sensor in (known, *cameras)]
+        self._on_change()
+        for sensor in revoked:
+            self._on_revoke(sensor)
+            logger.warning("sensor %s is revoked", sensor.id)
+        return revoked
+
+    def _revoke(self, known: Sensor) -> Sensor:
         now = self._now()
         # The public key stays on record, so that nobody can enrol with it again; the address is free again.
         revoked = self._store.update_sensor(
             known.org_id, known.id, lambda sensor: replace(sensor, revoked_at=sensor.revoked_at or now, tunnel_ip=None)
         )
         self._store.remove_enrolments(known.org_id, known.id)
-        self._on_change()
-        self._on_revoke(revoked)
-        logger.warning("sensor %s is revoked", sensor_id)
         return revoked
 
     def sensors(self) -> Sequence[Sensor]:
@@ -144,6 +185,17 @@ class Enrolment:
         if sensor is None:
             raise AdministrationError(f"there is no sensor {sensor_id!r}; headroom service sensor list shows them")
         return sensor
+
+    def _check_board(self, sensor_id: str, org_id: str, board_id: str) -> None:
+        board = self._store.find_sensor(board_id)
+        if board is None or board.org_id != org_id:
+            raise AdministrationError(f"there is no sensor {board_id!r}; headroom service sensor list shows them")
+        if board.board is not None:
+            raise AdministrationError(f"{board_id!r} is itself a camera of board {board.board!r}: name that one")
+        if board.revoked_at is not None:
+            raise AdministrationError(f"sensor {board_id!r} was revoked for good, and its board with it")
+        if sensor_id in TAKEN_FOLDERS:  # of the board's state folder, in which the camera gets one of its name
+            raise AdministrationError(f"a further camera cannot be called {sensor_id!r}; choose another name")
 
     def _issue(self, sensor: Sensor, verification: bool) -> IssuedCode:
         now = self._now()
@@ -186,7 +238,7 @@ class Enrolment:
             raise RefusedError("code-not-valid", _NO_SUCH_CODE)
         exchange = Responder(
             self._keys.enrolment,
-            base64.b64decode(stored.secret_hash.removeprefix(_HASH_PREFIX)),
+            _verifier(stored),
             prologue(stored.id),
         )
         try:
@@ -194,7 +246,8 @@ class Enrolment:
         except (NoiseError, ValidationError, binascii.Error, ValueError):
             raise RefusedError("code-not-valid", _NO_SUCH_CODE) from None
         self._check_verification(stored, hello.verification)
-        public_key = self._public_key(hello, stored)
+        board = self._board(hello, stored)
+        public_key = self._public_key(hello, stored) if board is None else None
         if public_key is not None:
             self._free_address(stored.sensor_id)  # full: say so before the code is spent
         if not self._store.activate_enrolment(stored.id, self._now()):
@@ -217,6 +270,29 @@ class Enrolment:
             raise RefusedError("verification-missing", f"this code asks for its verification code too; {left}")
         if not hmac.compare_digest(self._verification_hash(stored.id, digits), stored.verification_hash):
             raise RefusedError("verification-wrong", f"the verification code is not the one of this code; {left}")
+
+    def _board(self, hello: SensorHello, stored: StoredCode) -> Sensor | None:
+        """The board that a further camera's code asks for, and that has proven itself; None for a board's own code."""
+        sensor = self._store.find_sensor(stored.sensor_id)
+        if sensor is None:
+            raise RefusedError("code-not-valid", _NO_SUCH_CODE)
+        if sensor.board is None:
+            if hello.board is not None:
+                raise RefusedError("not-a-camera", f"{sensor.id} has a board of its own: enrol it without --camera")
+            return None
+        board = self._store.find_sensor(sensor.board)
+        if board is None or board.revoked_at is not None or board.org_id != sensor.org_id:
+            raise RefusedError("code-not-valid", _NO_SUCH_CODE)
+        if board.enrolled_at is None:
+            raise RefusedError("board-not-enrolled", f"enrol its board first: {board.id}")
+        proof = hello.board
+        if proof is None:
+            wanted = f"{sensor.id} is a further camera of board {board.id}: enrol it there, with --camera"
+            raise RefusedError("board-missing", wanted)
+        key = self._keys.master.sensor_key(board.id, proof.generation)
+        if key is None or not proof.holds(key, stored.id, _verifier(stored)):
+            raise RefusedError("board-wrong", f"this code is for a camera of board {board.id}, and of that board alone")
+        return board
 
     def _public_key(self, hello: SensorHello, stored: StoredCode) -> PublicKey | None:
         if self._settings.tunnel is None:
@@ -289,8 +365,14 @@ class Enrolment:
             service_url=self._settings.service_url,
             service_seal_key=encode_key(self._keys.seal.public_key),
             tunnel=grant,
+            board=sensor.board,
         )
 
     def _verification_hash(self, code_id: str, verification: str) -> str:
         key = derive(self._keys.enrolment, "enrolment-verification", code_id)
         return hmac.new(key, normal_verification(verification).encode(), "sha256").hexdigest()
+
+
+def _verifier(stored: StoredCode) -> bytes:
+    """The public half of the code."""
+    return base64.b64decode(stored.secret_hash.removeprefix(_HASH_PREFIX))

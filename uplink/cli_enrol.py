@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import click
 
 from uplink.enrolment import CodeError, EnrolmentCode, EnrolmentError, EnrolmentGrant, request_grant
-from uplink.identity import IDENTITY_FILE, save_sensor_key, state_folder
+from uplink.identity import IDENTITY_FILE, TAKEN_FOLDERS, Identity, IdentityError, save_sensor_key, state_folder
 from uplink.keyfiles import KeyFileError, make_private_folder
+from uplink.keys import SensorKey
 from uplink.wgconf import ConfigError, check_interface_name, save
 from uplink.wgkeys import PrivateKey
 
@@ -24,7 +25,8 @@ TUNNEL_FILE = "tunnel.conf"
 Examples:
   headroom sensor enrol 7K3M-X2PQ-... --service http://192.0.2.10:8401
   headroom sensor enrol --service http://counts.example.org:8401       (asks for the codes)
-  headroom sensor enrol 7K3M-X2PQ-... --service http://192.0.2.10:8401 --outgoing eth0.20"""
+  headroom sensor enrol 7K3M-X2PQ-... --service http://192.0.2.10:8401 --outgoing eth0.20
+  headroom sensor enrol 5TQ9-B1ZC-... --service http://192.0.2.10:8401 --camera      (a second camera of this board)"""
 )
 @click.argument("code", required=False)
 @click.option("--service", required=True, metavar="URL", help="Where the service enrols: http://HOST:PORT.")
@@ -37,6 +39,7 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="State folder. Default: /var/lib/headroom for root, ~/.local/state/headroom otherwise.",
 )
+@click.option("--camera", is_flag=True, help="The code is of a further camera of this board, which is enrolled.")
 @click.option("--again", is_flag=True, help="Replace the identity of a sensor that is enrolled already.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def enrol(
@@ -45,6 +48,7 @@ def enrol(
     verification: str | None,
     outgoing: str | None,
     state: Path | None,
+    camera: bool,
     again: bool,
     as_json: bool,
 ) -> None:
@@ -53,6 +57,9 @@ def enrol(
     CODE is what `headroom service sensor add` printed; without it, it is asked for, so that it appears in no process
     list. Plain HTTP is enough: the code itself proves both sides and seals what they exchange. Writes identity.toml,
     sensor.key and tunnel.conf in the state folder, all of them or none.
+
+    A further camera of the board (--camera) becomes a sensor of its own that speaks through the board's tunnel: its
+    identity.toml and sensor.key go into the subfolder of its name. Its code works on this board alone.
     """
     folder = state_folder(state)
     _check_url(service)
@@ -61,8 +68,16 @@ def enrol(
             check_interface_name(outgoing)
         except ConfigError as error:
             raise click.BadParameter(str(error), param_hint="--outgoing") from None
+    if camera:
+        if again or outgoing is not None:
+            raise click.UsageError("--camera leaves the board as it is; --again and --outgoing are for the board")
+        _enrol_camera(folder, service, code, verification, as_json)
+        return
     if (folder / IDENTITY_FILE).exists() and not again:
-        raise click.UsageError(f"{folder / IDENTITY_FILE}: this sensor is enrolled already; --again replaces it")
+        raise click.UsageError(
+            f"{folder / IDENTITY_FILE}: this sensor is enrolled already; --camera enrols a further camera of this "
+            "board, --again replaces it"
+        )
     parsed, verification = _codes(code, verification)
     _check_writable(folder)  # before the code is spent
     private_key = PrivateKey.generate()
@@ -72,13 +87,44 @@ def enrol(
     except (EnrolmentError, ConfigError, KeyFileError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        address = grant.tunnel.address if grant.tunnel else None
-        report = {"sensor_id": grant.sensor_id, "tunnel_address": address, "service_url": grant.service_url}
-        click.echo(json.dumps({**report, "state": str(folder)}))
+        _print_report(grant, grant.tunnel.address if grant.tunnel else None, folder)
         return
     click.echo(f"This is now sensor {grant.sensor_id}. Its keys are in {folder}.")
     if grant.tunnel is not None:
         click.echo(f"Its address in the tunnel is {grant.tunnel.address}. Next: headroom tunnel up")
+
+
+def _enrol_camera(folder: Path, service: str, code: str | None, verification: str | None, as_json: bool) -> None:
+    board, key = _board(folder)
+    parsed, verification = _codes(code, verification)
+    _check_writable(folder)
+    try:
+        grant = request_grant(service, parsed, verification=verification or "", board=key)
+        own = _keep_camera(folder, grant, board)
+    except (EnrolmentError, KeyFileError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        _print_report(grant, board.tunnel_address or None, own)
+        return
+    click.echo(f"Sensor {grant.sensor_id} is now a camera of board {board.sensor_id}. Its keys are in {own}.")
+    click.echo(f'Next: sensor_id = "{grant.sensor_id}" for its [[camera]] in sensor.toml, then restart the sensor.')
+
+
+def _board(folder: Path) -> tuple[Identity, SensorKey]:
+    """Whose board this is, with the key that proves it."""
+    try:
+        identity = Identity.load(folder)
+        key = identity.load_key(folder)
+    except IdentityError as error:
+        raise click.UsageError(f"{error} (the board itself comes first, without --camera)") from None
+    if identity.board:
+        raise click.UsageError(f"{folder} belongs to a camera of board {identity.board}; give the board's own --state")
+    return identity, key
+
+
+def _print_report(grant: EnrolmentGrant, address: str | None, folder: Path) -> None:
+    report = {"sensor_id": grant.sensor_id, "board": grant.board, "tunnel_address": address}
+    click.echo(json.dumps({**report, "service_url": grant.service_url, "state": str(folder)}))
 
 
 def _codes(code: str | None, verification: str | None) -> tuple[EnrolmentCode, str | None]:
@@ -118,3 +164,19 @@ def _keep(folder: Path, grant: EnrolmentGrant, private_key: PrivateKey, outgoing
         (folder / TUNNEL_FILE).unlink(missing_ok=True)
     save_sensor_key(folder, key)
     identity.save(folder)
+
+
+def _keep_camera(folder: Path, grant: EnrolmentGrant, board: Identity) -> Path:
+    """Write identity and key of a further camera, the identity last; gives its folder."""
+    if grant.board != board.sensor_id:
+        raise EnrolmentError(
+            f"the service did not enrol {grant.sensor_id} as a camera of {board.sensor_id}, and nothing was stored; "
+            "is its program older than this one?"
+        )
+    if grant.sensor_id in TAKEN_FOLDERS:
+        raise EnrolmentError(f"a camera cannot be called {grant.sensor_id!r} here: add one of another name")
+    own = folder / grant.sensor_id
+    identity, key = grant.identity(), grant.sensor_key()
+    save_sensor_key(own, key)
+    identity.save(own)
+    return own

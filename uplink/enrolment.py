@@ -10,6 +10,10 @@ enrolment key this gives a Noise KK handshake (`uplink.noise`) of one request an
 * who steals the service's store cannot enrol: the public half does not lead back to the code.
 
 The second, separately delivered verification code travels inside the sealed request.
+
+A further camera of a board that is enrolled gets a sensor of its own with a code of its own, and speaks through the
+board's tunnel. Its code works on that board alone: the sealed request proves that it comes from who has the board's key
+(`BoardProof`).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import ipaddress
 import json
 import secrets
@@ -30,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from uplink.endpoint import Endpoint
 from uplink.identity import Identity
 from uplink.keyfiles import decode_key
-from uplink.keys import SensorKey, derive
+from uplink.keys import MAX_GENERATION, SensorKey, derive
 from uplink.messages import SensorId
 from uplink.noise import PROTOCOL, Initiator, NoiseError
 from uplink.wgconf import DEFAULT_KEEPALIVE_S, DEFAULT_MTU, MIN_MTU, Peer, TunnelConfig
@@ -156,6 +161,35 @@ class EnrolmentRequest(SealedMessage):
     code: str = Field(pattern=CODE_ID_PATTERN, description="The public first five characters of the code.")
 
 
+class BoardProof(BaseModel):
+    """That a request for a further camera comes from its board: an HMAC under the board's key, bound to the code."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sensor_id: SensorId
+    generation: int = Field(ge=1, le=MAX_GENERATION)
+    mac: str = Field(max_length=64, repr=False)
+
+    @classmethod
+    def make(cls, key: SensorKey, code_id: str, verifier: bytes) -> Self:
+        """With the key of the board's sensor, for the code of this id and public half."""
+        mac = base64.b64encode(_board_mac(key, code_id, verifier)).decode()
+        return cls(sensor_id=key.sensor_id, generation=key.generation, mac=mac)
+
+    def holds(self, key: SensorKey, code_id: str, verifier: bytes) -> bool:
+        """Whether it was made with this key for this code."""
+        try:
+            given = base64.b64decode(self.mac, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        same = (self.sensor_id, self.generation) == (key.sensor_id, key.generation)
+        return hmac.compare_digest(given, _board_mac(key, code_id, verifier)) and same
+
+
+def _board_mac(key: SensorKey, code_id: str, verifier: bytes) -> bytes:
+    return hmac.digest(key.subkey("enrolment-of-a-camera"), prologue(code_id) + verifier, "sha256")
+
+
 class SensorHello(BaseModel):
     """Inside the sealed request: what the sensor tells the service."""
 
@@ -163,6 +197,7 @@ class SensorHello(BaseModel):
 
     wireguard_public_key: str | None = Field(None, max_length=64)
     verification: str = Field("", max_length=64, repr=False)
+    board: BoardProof | None = Field(None, description="For a further camera: the board that asks for it.")
 
 
 class TunnelGrant(BaseModel):
@@ -190,6 +225,7 @@ class EnrolmentGrant(BaseModel):
     service_url: str
     service_seal_key: str
     tunnel: TunnelGrant | None = None
+    board: SensorId | None = Field(None, description="For a further camera: the sensor that holds its board.")
 
     def identity(self) -> Identity:
         """For ``identity.toml``. Raises ValueError."""
@@ -198,6 +234,7 @@ class EnrolmentGrant(BaseModel):
             service_url=self.service_url,
             tunnel_address=self.tunnel.address if self.tunnel else "",
             service_seal_key=self.service_seal_key,
+            board=self.board or "",
         )
 
     def sensor_key(self) -> SensorKey:
@@ -233,9 +270,13 @@ def request_grant(
     *,
     wireguard_public_key: PublicKey | None = None,
     verification: str = "",
+    board: SensorKey | None = None,
     session: requests.Session | None = None,
 ) -> EnrolmentGrant:
     """Ask the service at the address `service` (``http://HOST:PORT``) to enrol this sensor.
+
+    Args:
+        board: the key of this board's sensor, where the code is that of a further camera of it.
 
     Raises:
         EnrolmentError: not reachable, refused, or not answered by the service that made the code.
@@ -250,6 +291,7 @@ def request_grant(
             inner = SensorHello(
                 wireguard_public_key=str(wireguard_public_key) if wireguard_public_key else None,
                 verification=normal_verification(verification),
+                board=BoardProof.make(board, code.id, code.verifier()) if board else None,
             )
             first = base64.b64encode(exchange.write(inner.model_dump_json().encode())).decode()
             answer = SealedMessage.model_validate(_call(http, "POST", url, {"code": code.id, "message": first}))

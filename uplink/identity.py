@@ -1,11 +1,15 @@
 """Who a sensor is: ``identity.toml`` (open) and ``sensor.key`` (secret), in the state folder. Enrolment writes both.
 
+A further camera of the board has both in the state folder's subfolder of its sensor's name, beside its own spool; the
+tunnel is the board's.
+
 ``identity.toml``::
 
     sensor_id = "hall-3"
     service_url = "http://10.77.0.1:8400"
     tunnel_address = "10.77.0.12"        # empty when counts do not go through a tunnel
     service_seal_key = "base64 of the service's X25519 public key"
+    board = ""                           # a further camera: the sensor that holds its board and the tunnel
 
 ``sensor.key``: one line, the key's generation and the key in base64 (see `uplink.keys.SensorKey`).
 """
@@ -16,8 +20,9 @@ import ipaddress
 import os
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -28,6 +33,8 @@ from uplink.messages import SensorId
 
 IDENTITY_FILE = "identity.toml"
 SENSOR_KEY_FILE = "sensor.key"
+TAKEN_FOLDERS = frozenset({"spool", "cache"})
+"""Subfolders of a state folder that are no camera's: no further camera may have such a name."""
 STATE_VARIABLE = "HEADROOM_STATE"
 
 
@@ -44,6 +51,7 @@ class Identity(BaseModel):
     service_url: str = Field(description="Where the service listens, http or https, without a path.")
     tunnel_address: str = Field("", description="The sensor's address inside the tunnel; empty without a tunnel.")
     service_seal_key: str = Field(description="The service's X25519 public key, base64: the spool is sealed to it.")
+    board: SensorId | Literal[""] = Field("", description="Of a further camera: the sensor that holds its board.")
 
     @field_validator("service_url")
     @classmethod
@@ -99,6 +107,16 @@ class Identity(BaseModel):
             field = ".".join(str(part) for part in first["loc"])
             raise IdentityError(f"{path}: {field}: {first['msg']}; correct it or enrol again") from None
 
+    def load_key(self, state: Path) -> SensorKey:
+        """This sensor's own key, from systemd's credentials or its folder.
+
+        The credential ``sensor.key`` is the board's; that of a further camera is named after it: ``hall-4.key``.
+
+        Raises:
+            IdentityError: missing, open to others, or not a key.
+        """
+        return load_sensor_key(state, self.sensor_id, f"{self.sensor_id}.key" if self.board else SENSOR_KEY_FILE)
+
     def save(self, state: Path) -> None:
         """Write ``identity.toml`` whole or not at all. Every value is free of quotes by its own check."""
         lines = [f'{name} = "{value}"' for name, value in self.model_dump().items()]
@@ -115,14 +133,33 @@ def state_folder(override: str | Path | None = None) -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "headroom"
 
 
-def load_sensor_key(state: Path, sensor_id: str) -> SensorKey:
-    """The sensor's own key, from systemd's credentials or the state folder.
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """One sensor of a board: who it is, and the folder that holds its identity, key and spool."""
+
+    folder: Path
+    identity: Identity
+
+
+def enrolled(state: Path) -> list[Enrolled]:
+    """All sensors of a state folder: that of the folder itself first, then those of its subfolders by name.
+
+    Raises:
+        IdentityError: an identity cannot be used.
+    """
+    found = [state] if (state / IDENTITY_FILE).exists() else []
+    found += sorted(path.parent for path in state.glob(f"*/{IDENTITY_FILE}"))
+    return [Enrolled(folder, Identity.load(folder)) for folder in found]
+
+
+def load_sensor_key(state: Path, sensor_id: str, credential: str = SENSOR_KEY_FILE) -> SensorKey:
+    """A sensor's own key, from systemd's credential of this name or from ``sensor.key`` in the folder.
 
     Raises:
         IdentityError: missing, open to others, or not a key.
     """
     try:
-        return SensorKey.from_text(sensor_id, find_secret(SENSOR_KEY_FILE, state))
+        return SensorKey.from_text(sensor_id, find_secret(SENSOR_KEY_FILE, state, credential))
     except KeyFileError as error:
         raise IdentityError(str(error)) from None
 

@@ -67,8 +67,10 @@ def read_secret(path: Path) -> bytes:
     return _read(path, forbidden=0o077).strip()
 
 
-def find_secret(name: str, folder: Path) -> bytes:
+def find_secret(name: str, folder: Path, credential: str | None = None) -> bytes:
     """The secret `name`: from systemd's credentials when there, otherwise from `folder`.
+
+    `credential` is its name among the credentials, where that is another one.
 
     systemd gives credentials to the service's user by an access list, which shows as group bits: there, and only
     there, those are allowed. Root may read a secret of the user whose folder it lies in: an installed sensor has a user
@@ -76,7 +78,7 @@ def find_secret(name: str, folder: Path) -> bytes:
     """
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials:
-        candidate = Path(credentials) / name
+        candidate = Path(credentials) / (credential or name)
         if candidate.is_file():
             return _read(candidate, forbidden=0o037).strip()
     return _read(folder / name, forbidden=0o077, of_folder=True).strip()

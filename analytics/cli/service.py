@@ -51,28 +51,51 @@ def _administration(data: Path) -> Iterator[tuple[Administration, str]]:
         raise click.ClickException(str(error)) from None
 
 
-@sensor.command(epilog="Example: headroom service sensor add hall-3 --name 'Hall 3, north door'")
+@sensor.command(
+    epilog="""\b
+Examples:
+  headroom service sensor add hall-3 --name 'Hall 3, north door'
+  headroom service sensor add hall-3-south --board hall-3          (a second camera of the board of hall-3)"""
+)
 @click.argument("sensor_id", metavar="ID")
 @click.option("--name", default="", help="What people call it.")
+@click.option("--board", metavar="ID", help="It is a further camera of this sensor's board, and uses its tunnel.")
 @click.option("--organisation", help="Default: the service's first one.")
 @_VERIFICATION
 @data_option
 @json_option
-def add(sensor_id: str, name: str, organisation: str | None, verification: bool, data: Path, as_json: bool) -> None:
+def add(
+    sensor_id: str,
+    name: str,
+    board: str | None,
+    organisation: str | None,
+    verification: bool,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Add a sensor and print its one-time enrolment code.
 
     ID is a lower-case name as in DNS: letters, digits, dashes. The code works once, for a limited time; send the
     verification code by another way (telephone, paper).
+
+    A board with several cameras is one sensor for each: the first holds the board and its tunnel, the others are added
+    with --board and that one's ID. Each has its own key, code and room.
     """
     with _administration(data) as (administration, default_organisation):
         try:
             order = NewSensor(
-                id=sensor_id, org_id=organisation or default_organisation, name=name, verification=verification
+                id=sensor_id,
+                org_id=organisation or default_organisation,
+                name=name,
+                verification=verification,
+                board=board,
             )
         except ValidationError as error:
+            field = error.errors()[0]["loc"][0]
+            wrong = {"id": sensor_id, "board": board}.get(str(field))
             raise click.BadParameter(
-                f"{sensor_id!r} is not a sensor's name: lower-case letters, digits and dashes, e.g. hall-3"
-                if error.errors()[0]["loc"] == ("id",)
+                f"{wrong!r} is not a sensor's name: lower-case letters, digits and dashes, e.g. hall-3"
+                if wrong is not None
                 else str(error.errors()[0]["msg"])
             ) from None
         _show_code(administration.add(order), as_json)
@@ -99,25 +122,39 @@ def list_sensors(data: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([entry.model_dump(mode="json") for entry in sensors]))
         return
-    table = Table("sensor", "name", "state", "tunnel address", "enrolled", "revoked", box=None)
+    table = Table("sensor", "name", "state", "tunnel", "enrolled", "revoked", box=None)
     for entry in sensors:
         times = [f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "" for moment in (entry.enrolled_at, entry.revoked_at)]
-        table.add_row(entry.id, entry.name, entry.state, entry.tunnel_ip or "", *times)
+        tunnel = f"that of {entry.board}" if entry.board else entry.tunnel_ip or ""
+        table.add_row(entry.id, entry.name, entry.state, tunnel, *times)
     Console().print(table if sensors else "There are no sensors yet: headroom service sensor add ID")
 
 
-@sensor.command(epilog="Example: headroom service sensor revoke hall-3")
+@sensor.command(
+    epilog="""\b
+Examples:
+  headroom service sensor revoke hall-3
+  headroom service sensor revoke hall-3 --with-cameras        (a board with several cameras was stolen)"""
+)
 @click.argument("sensor_id", metavar="ID")
+@click.option("--with-cameras", is_flag=True, help="Where it holds a board: revoke the further cameras with it.")
 @data_option
 @json_option
-def revoke(sensor_id: str, data: Path, as_json: bool) -> None:
-    """End a sensor's key, its tunnel and its codes at once and for good. What it counted stays."""
+def revoke(sensor_id: str, with_cameras: bool, data: Path, as_json: bool) -> None:
+    """End a sensor's key, its tunnel and its codes at once and for good. What it counted stays.
+
+    A further camera of a board goes alone; the others count on. The sensor that holds a board takes the further cameras
+    with it, since all their keys lie on the same card; that must be said with --with-cameras.
+    """
     with _administration(data) as (administration, _):
-        revoked = administration.revoke(sensor_id)
+        first, *cameras = administration.revoke(sensor_id, with_cameras=with_cameras)
     if as_json:
-        click.echo(revoked.model_dump_json())
-    else:
-        click.echo(f"Sensor {revoked.id} is revoked.")
+        document = first.model_dump(mode="json") | {"cameras": [camera.id for camera in cameras]}
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"Sensor {first.id} is revoked.")
+    for camera in cameras:
+        click.echo(f"Sensor {camera.id}, a camera of its board, is revoked.")
 
 
 def _show_code(issued: CodeView, as_json: bool) -> None:
@@ -125,8 +162,10 @@ def _show_code(issued: CodeView, as_json: bool) -> None:
         click.echo(issued.model_dump_json())
         return
     click.echo(f"Enrolment code of {issued.sensor_id}:  {issued.code}")
-    click.echo(f"It works once, until {issued.expires_at:%Y-%m-%d %H:%M} UTC. On the sensor:")
-    click.echo(f"  headroom sensor enrol {issued.code} --service http://SERVICE:PORT")
+    where = "the sensor" if issued.board is None else f"the board of {issued.board}"
+    click.echo(f"It works once, until {issued.expires_at:%Y-%m-%d %H:%M} UTC. On {where}:")
+    camera = "" if issued.board is None else " --camera"
+    click.echo(f"  headroom sensor enrol {issued.code} --service http://SERVICE:PORT{camera}")
     if issued.verification is not None:
         click.echo("")
         click.echo(f"Verification code, to be delivered by another way:  {issued.verification}")

@@ -169,6 +169,9 @@ class Sensor:
 
     ``tunnel_ip`` and ``wireguard_public_key`` are unique among all sensors. ``key_generation`` counts rotations of the
     sensor's key; ``previous_key_until`` is the end of the overlap in which the generation before it still works.
+
+    ``board`` names the sensor on whose board this one is a further camera: it speaks through that one's tunnel and has
+    neither address nor WireGuard key of its own, but its own id and its own key. None: it holds a board itself.
     """
 
     org_id: str
@@ -183,6 +186,15 @@ class Sensor:
     enrolled_at: datetime | None = None
     revoked_at: datetime | None = None
     last_seen_at: datetime | None = None
+    board: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.board is None:
+            return
+        if self.board == self.id:
+            raise ValueError(f"sensor {self.id!r} cannot be a further camera of itself")
+        if self.tunnel_ip is not None or self.wireguard_public_key is not None:
+            raise ValueError(f"sensor {self.id!r} is a camera of board {self.board!r}: the tunnel is the board's")
 
 
 @dataclass(frozen=True, slots=True)

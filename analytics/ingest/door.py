@@ -165,9 +165,9 @@ class IngestDoor:
         return bytes(content)
 
     async def _prove(self, arrival: Arrival, claim: RequestSignature, body: bytes) -> tuple[SensorKey, Sensor]:
-        sensor = await self._in_worker(self._store.find_sensor, claim.sensor_id)
+        sensor, board = await self._in_worker(self._find, claim.sensor_id)
         key = self._master.sensor_key(claim.sensor_id, claim.generation)
-        if sensor is None or sensor.revoked_at is not None or sensor.enrolled_at is None:
+        if not _in_service(sensor) or not _in_service(board):
             key = None
         now = self._clock()
         try:
@@ -189,8 +189,19 @@ class IngestDoor:
             raise ProblemError(401, "replayed", str(error)) from None
         assert key is not None
         assert sensor is not None
-        self._check_address(arrival, sensor)
+        assert board is not None
+        self._check_address(arrival, sensor, board)
         return key, sensor
+
+    def _find(self, sensor_id: str) -> tuple[Sensor | None, Sensor | None]:
+        """A sensor and the one that holds its board: itself, unless it is a further camera."""
+        sensor = self._store.find_sensor(sensor_id)
+        if sensor is None or sensor.board is None:
+            return sensor, sensor
+        board = self._store.find_sensor(sensor.board)
+        if board is not None and (board.org_id != sensor.org_id or board.board is not None):
+            board = None  # no such board can be made; a store that says so is not believed
+        return sensor, board
 
     def _skewed(self, key: SensorKey, claim: RequestSignature, error: ClockSkewError) -> ProblemError:
         problem = ProblemError(401, "clock-skew", str(error))
@@ -198,14 +209,14 @@ class IngestDoor:
         problem.headers[ANSWER_HEADER] = signed  # the sensor learns the time from it
         return problem
 
-    def _check_address(self, arrival: Arrival, sensor: Sensor) -> None:
-        """Through the tunnel WireGuard has proven the address: it must be this sensor's own."""
+    def _check_address(self, arrival: Arrival, sensor: Sensor, board: Sensor) -> None:
+        """Through the tunnel WireGuard has proven the address: it must be that of this sensor's board."""
         client = arrival.client
         if self._tunnel is None or client is None or client not in self._tunnel or client == arrival.local:
             return
-        if sensor.tunnel_ip is None or client != ipaddress.ip_address(sensor.tunnel_ip):
+        if board.tunnel_ip is None or client != ipaddress.ip_address(board.tunnel_ip):
             logger.warning("sensor %s signed a request from the tunnel address %s of another", sensor.id, client)
-            raise ProblemError(403, "wrong-tunnel-address", "this tunnel address belongs to another sensor")
+            raise ProblemError(403, "wrong-tunnel-address", "this tunnel address belongs to another sensor's board")
 
     # -- what does it bring
 
@@ -270,6 +281,10 @@ class IngestDoor:
         except StoreError as error:
             logger.error("the store cannot answer: %s", error)
             raise ProblemError(503, "store-unavailable", "the store cannot answer; try again", retry_after=5) from None
+
+
+def _in_service(sensor: Sensor | None) -> bool:
+    return sensor is not None and sensor.revoked_at is None and sensor.enrolled_at is not None
 
 
 def _too_many_failures(wait: float) -> ProblemError:

@@ -72,6 +72,10 @@ class SensorStore(Protocol):
         """Of every organisation, for the tunnel's peers and the choice of a free tunnel address."""
         ...
 
+    def sensors_on_board(self, org_id: str, board_id: str) -> list[Sensor]:
+        """The further cameras of a board, revoked ones too; without the sensor that holds the board."""
+        ...
+
     def add_sensor(self, sensor: Sensor) -> None:
         """Raises AlreadyExistsError when the id, tunnel address or WireGuard key is taken, in whatever organisation."""
         ...

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics.domain.model import PlannedBooking, PullResult
+from analytics.domain.model import PlannedBooking, PullResult, Sensor
 from analytics.store.errors import StaleWriteError, StoreConfigurationError
 from analytics.store.mongodb import MongoStore
 from analytics.store.mongodb.connection import connect
@@ -175,12 +175,18 @@ def test_a_database_of_the_first_release_is_brought_forward(mongodb_database: tu
         store.ingest("org", [record(0)], T0)
         for collection in ("buildings", "rooms", "bookings", "rollups", "stale_rooms", "kept"):
             store.database[collection].drop()
+        old = '{"org_id":"org","id":"s1","tunnel_ip":"10.8.0.2","key_generation":3}'
+        store.database["sensors"].insert_one({"_id": "s1", "o": "org", "rev": 1, "doc": old})
         store.database["meta"].update_one({"_id": "schema"}, {"$set": {"version": 1}})
     with MongoStore.open(uri, MASTER_KEY, database=name) as store:
         assert store.database["meta"].find_one({"_id": "schema"})["version"] == len(MIGRATIONS)  # type: ignore[index]
         unique = [i for i in store.database["rollups"].list_indexes() if i.get("unique")]
         assert [list(i["key"]) for i in unique] == [["o", "r", "m", "v"]]
         assert len(store.counts("org", ["s1"], *FOREVER)["s1"]) == 1
+        assert store.sensors("org") == [Sensor("org", "s1", tunnel_ip="10.8.0.2", key_generation=3)]
+        assert store.sensors_on_board("org", "s1") == []
+        store.add_sensor(Sensor("org", "s1-rear", board="s1"))
+        assert [camera.id for camera in store.sensors_on_board("org", "s1")] == ["s1-rear"]
 
 
 @pytest.mark.mongodb

@@ -221,6 +221,9 @@ def test_a_file_of_the_first_release_is_brought_forward_with_all_it_holds(path: 
         sensor = store.find_sensor("s1")
         assert sensor is not None
         assert (sensor.org_id, sensor.tunnel_ip, sensor.key_generation) == ("org", "10.8.0.2", 3)
+        assert sensor.board is None
+        store.add_sensor(Sensor("org", "s1-rear", board="s1"))
+        assert [camera.id for camera in store.sensors_on_board("org", "s1")] == ["s1-rear"]
         slots = store.counts("org", ["s1"], *FOREVER)["s1"]
         assert slots["present"].tolist() == [3, 4, 5]
         assert store.organisation("org").name == "School"

@@ -51,7 +51,9 @@ _V2: Indexes = {
     "stale_rooms": [([("o", 1), ("r", 1), ("d", 1)], True)],
 }
 _V3: Indexes = {"kept": [([("kind", 1), ("o", 1), ("i", 1)], True), ([("expires", 1)], False)]}
-MIGRATIONS: tuple[Indexes, ...] = (_V1, _V2, _V3)
+# The step also keeps older programs away: they would write a further camera back without its board.
+_V4: Indexes = {"sensors": [([("o", 1), ("board", 1)], False)]}
+MIGRATIONS: tuple[Indexes, ...] = (_V1, _V2, _V3, _V4)
 
 
 def migrate(database: Any) -> None:

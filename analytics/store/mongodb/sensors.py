@@ -41,14 +41,17 @@ class SensorPart(Part):
         return [from_json(Sensor, doc["doc"]) for doc in self._collection("sensors").find().sort("_id", 1)]
 
     @mongo
+    def sensors_on_board(self, org_id: str, board_id: str) -> list[Sensor]:
+        found = self._collection("sensors").find({"o": org_id, "board": board_id}).sort("_id", 1)
+        return [from_json(Sensor, doc["doc"]) for doc in found]
+
+    @mongo
     def add_sensor(self, sensor: Sensor) -> None:
         if self._collection("sensors").find_one({"_id": sensor.id}, {"_id": 1}):
             raise AlreadyExistsError(f"there is a sensor {sensor.id!r} already")
         claims = self._claim(sensor.id, _claims(sensor))
         try:
-            self._collection("sensors").insert_one(
-                {"_id": sensor.id, "o": sensor.org_id, "rev": 1, "doc": to_json(sensor)}
-            )
+            self._collection("sensors").insert_one({"_id": sensor.id, "o": sensor.org_id, "rev": 1, **_fields(sensor)})
         except DuplicateKeyError:
             self._release(sensor.id, claims)
             raise AlreadyExistsError(f"there is a sensor {sensor.id!r} already") from None
@@ -68,7 +71,7 @@ class SensorPart(Part):
             claims = self._claim(sensor_id, _claims(after) - _claims(before))
             written = sensors.update_one(
                 {"_id": sensor_id, "o": org_id, "rev": found["rev"]},
-                {"$set": {"doc": to_json(after), "rev": found["rev"] + 1}},
+                {"$set": {"rev": found["rev"] + 1, **_fields(after)}},
             )
             if written.matched_count:
                 self._release(sensor_id, _claims(before) - _claims(after))
@@ -152,6 +155,11 @@ class SensorPart(Part):
     @mongo
     def remove_enrolments(self, org_id: str, sensor_id: str) -> int:
         return self._collection("enrolments").delete_many({"o": org_id, "s": sensor_id}).deleted_count
+
+
+def _fields(sensor: Sensor) -> Document:
+    """The value, and beside it what is asked for."""
+    return {"doc": to_json(sensor), "board": sensor.board}
 
 
 def _claims(sensor: Sensor) -> set[str]:

@@ -81,7 +81,13 @@ CREATE TABLE kept (
 CREATE INDEX kept_expiry ON kept (expires_at) WHERE expires_at IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
+# The step also keeps older programs away: they would write a further camera back without its board.
+_V4 = """
+ALTER TABLE sensors ADD COLUMN board TEXT;
+CREATE INDEX sensors_of_board ON sensors (org, board) WHERE board IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3, _V4)
 
 
 def migrate(connection: Any) -> None:

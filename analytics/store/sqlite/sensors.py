@@ -33,12 +33,20 @@ class SensorPart(Part):
         with self.connections.read() as db:
             return [from_json(Sensor, doc) for (doc,) in db.execute("SELECT doc FROM sensors ORDER BY id")]
 
+    def sensors_on_board(self, org_id: str, board_id: str) -> list[Sensor]:
+        with self.connections.read() as db:
+            rows = db.execute(
+                "SELECT doc FROM sensors WHERE org = ? AND board = ? ORDER BY id", (org_id, board_id)
+            ).fetchall()
+        return [from_json(Sensor, doc) for (doc,) in rows]
+
     def add_sensor(self, sensor: Sensor) -> None:
         with self.connections.write() as db:
             try:
                 db.execute(
-                    "INSERT INTO sensors (id, org, tunnel_ip, wireguard_public_key, doc) VALUES (?, ?, ?, ?, ?)",
-                    (sensor.id, sensor.org_id, sensor.tunnel_ip, sensor.wireguard_public_key, to_json(sensor)),
+                    "INSERT INTO sensors (id, org, tunnel_ip, wireguard_public_key, board, doc) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (sensor.id, sensor.org_id, *_columns(sensor)),
                 )
             except sqlcipher.IntegrityError as error:
                 raise _taken(sensor, error) from None
@@ -53,8 +61,9 @@ class SensorPart(Part):
                 raise ValueError("a sensor keeps its id and its organisation")
             try:
                 db.execute(
-                    "UPDATE sensors SET tunnel_ip = ?, wireguard_public_key = ?, doc = ? WHERE org = ? AND id = ?",
-                    (sensor.tunnel_ip, sensor.wireguard_public_key, to_json(sensor), org_id, sensor_id),
+                    "UPDATE sensors SET tunnel_ip = ?, wireguard_public_key = ?, board = ?, doc = ? "
+                    "WHERE org = ? AND id = ?",
+                    (*_columns(sensor), org_id, sensor_id),
                 )
             except sqlcipher.IntegrityError as error:
                 raise _taken(sensor, error) from None
@@ -111,6 +120,11 @@ class SensorPart(Part):
                 "DELETE FROM enrolments WHERE org = ? AND sensor = ?", (org_id, sensor_id)
             ).rowcount
         return removed
+
+
+def _columns(sensor: Sensor) -> tuple[str | None, ...]:
+    """Tunnel address, WireGuard key, board and document."""
+    return sensor.tunnel_ip, sensor.wireguard_public_key, sensor.board, to_json(sensor)
 
 
 def _code(row: Any) -> EnrolmentCode:

@@ -162,6 +162,7 @@ def _sensor(health: SensorHealth, inside: set[str]) -> SensorView:
     return SensorView(
         id=health.sensor.id,
         name=health.sensor.name,
+        board=health.sensor.board,
         state=health.state.value,
         faults=list(health.faults),
         rooms=[room.id for room in health.rooms if room.id in inside],

@@ -98,6 +98,7 @@ class SensorView(BaseModel):
 
     id: str
     name: str
+    board: str | None = Field(description="Of a further camera: the sensor on whose board it is; null: its own.")
     state: str = Field(description="new, well, faulty, silent, asleep or revoked")
     faults: list[str]
     rooms: list[str] = Field(description="Ids of the rooms that it watches now.")
