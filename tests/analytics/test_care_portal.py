@@ -111,6 +111,27 @@ def test_who_may_not_does_not(made: World) -> None:
     assert elsewhere.get(HERE).status_code == 404
 
 
+def test_a_further_camera_shows_what_its_board_says_of_it_and_takes_no_orders(made: World, care: Care) -> None:
+    rear = f"/o/{ORG}/sensors/hall-rear/care"
+    watches = (Watch("m-101", WatchKind.ROOM),)
+    made.store.add_sensor(Sensor(ORG, "hall-rear", watches=watches, created_at=NOW, enrolled_at=NOW, board="hall-3"))
+    care.take(ORG, "hall-3", REPORT)
+    page = english(made, "operator").get(rear).text
+    assert "It is a camera on the board of hall-3" in page
+    assert "has not reported yet" in page  # the board does not name it
+    both = (*REPORT.cameras, CameraState(sensor_id="hall-rear", state="away", rate=0.0))
+    care.take(ORG, "hall-3", REPORT.model_copy(update={"cameras": both}))
+    page = english(made, "operator").get(rear).text
+    for shown in ("1.2.3", "Camera of hall-rear", "no picture", "/sensors/hall-3/care"):
+        assert shown in page
+    for hidden in ("Camera of hall-3", "Restart the sensor", "Try it"):
+        assert hidden not in page
+    for order, data in (("", {"fps": "5"}), ("/restart", {})):
+        assert english(made, "operator").post(rear + order, data=data).status_code == 409
+    assert care.orders(ORG, "hall-rear").command is None
+    assert "Camera of hall-rear" in english(made, "operator").get(HERE).text
+
+
 def test_closures_that_are_over_are_not_sent() -> None:
     hours = MeasuringHours(((Span(480, 720), Span(780, 1440)), *((),) * 6))
     closures = (Closure(date(2026, 12, 24), date(2027, 1, 2)), Closure(date(2026, 1, 1), date(2026, 1, 2)))

@@ -204,6 +204,41 @@ def test_a_sensor_is_added_once_shown_and_revoked(campus: World) -> None:
         blank.knock(verification.group(1))
 
 
+def test_a_second_camera_is_added_to_a_board_and_ends_with_it(campus: World) -> None:
+    chief = campus.as_("controller")
+    chief.post("/account/language", data={"language": "en"})
+    room = campus.store.rooms(ORG)[0]
+    other = next(r for r in campus.store.rooms(ORG) if r.building_id != room.building_id)
+    assert chief.post(f"{BASE}/sensors", data={"sensor_id": "twin-1", "room": room.id}).status_code == 200
+    assert "Several cameras on one board" in chief.get(f"{BASE}/sensors").text
+    second = {"sensor_id": "twin-2", "room": room.id, "board": "twin-1"}
+    page = chief.post(f"{BASE}/sensors", data=second).text
+    assert "On the board of twin-1:" in page
+    assert re.search(r"headroom sensor enrol [-0-9A-Z]+ --service \S+ --camera<", page)
+    found = campus.store.find_sensor("twin-2")
+    assert found is not None
+    assert (found.board, found.watches[0].room_id) == ("twin-1", room.id)
+    # No camera of a camera, of nobody's board, or of another organisation's.
+    for board, status in (("twin-2", 400), ("none-such", 404), ("theirs", 404)):
+        assert chief.post(f"{BASE}/sensors", data={"sensor_id": "twin-9", "board": board}).status_code == status
+    assert "on the board of twin-1" in chief.get(f"{BASE}/sensors/twin-2").text
+    revoke = chief.get(f"{BASE}/sensors/twin-1").text
+    assert re.search(r"end with it, for all their keys lie on that board:</strong> twin-2<", revoke)
+    # Whoever did not see that a camera ends too is told first; whoever may not see it cannot end it.
+    blind = chief.post(f"{BASE}/sensors/twin-1/revoke")
+    assert blind.status_code == 409
+    assert "see below what ends with it" in blind.text
+    chief.post(f"{BASE}/sensors", data={"sensor_id": "twin-3", "room": other.id, "board": "twin-1"})
+    narrow = campus.as_("operator", buildings=frozenset({room.building_id}))
+    assert narrow.post(f"{BASE}/sensors/twin-1/revoke", data={"with_cameras": "1"}).status_code == 403
+    assert "twin-3" not in narrow.get(f"{BASE}/sensors/twin-1").text
+    assert chief.post(f"{BASE}/sensors/twin-3/revoke").status_code == 303
+    assert [campus.store.find_sensor(f"twin-{n}").revoked_at for n in (1, 2)] == [None, None]  # type: ignore[union-attr]
+    assert chief.post(f"{BASE}/sensors/twin-1/revoke", data={"with_cameras": "1"}).status_code == 303
+    assert all(campus.store.find_sensor(f"twin-{n}").revoked_at for n in (1, 2, 3))  # type: ignore[union-attr]
+    assert campus.actions().count("sensor.revoke") >= 3
+
+
 def test_sensors_of_others_are_not_there(campus: World) -> None:
     campus.services.enrolment.add("theirs", org_id="default")
     chief = campus.as_("controller")

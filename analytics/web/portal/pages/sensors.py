@@ -48,24 +48,27 @@ def add_sensor_pages(pages: Pages) -> None:
         name: Text = "",
         room: Text = "",
         kind: Text = "room",
+        board: Text = "",
         with_code: Text = "",
     ) -> Response:
         watches = _watches(request, visit, room, kind)
         portal = portal_of(request)
+        if board:
+            _own(request, visit, board)
         try:
             chosen = _SENSOR_ID.validate_python(sensor_id.strip())
             issued = _enrolment(request).add(
-                chosen, org_id=visit.org_id, name=name.strip(), verification=bool(with_code)
+                chosen, org_id=visit.org_id, name=name.strip(), verification=bool(with_code), board=board or None
             )
         except ValidationError:
             problem = "A sensor's id has lower-case letters, digits and dashes, for example hall-3."
             return _sensors_page(request, visit, problem=visit.t(problem), status=400)
         except AdministrationError:
-            problem = "There is a sensor of this id already; choose another one."
+            problem = "This id is taken; choose another one."
             return _sensors_page(request, visit, problem=visit.t(problem), status=400)
         if watches:
             portal.store.update_sensor(visit.org_id, chosen, lambda sensor: replace(sensor, watches=watches))
-        _record(request, visit, "sensor.add", sensor=chosen, room=room)
+        _record(request, visit, "sensor.add", sensor=chosen, room=room, **({"board": board} if board else {}))
         return _sensors_page(request, visit, issued=issued)
 
     @pages.get(base + "/{sensor_id}", Right.MANAGE_SENSORS)
@@ -84,10 +87,18 @@ def add_sensor_pages(pages: Pages) -> None:
         return _sensors_page(request, visit, issued=issued)
 
     @pages.post(base + "/{sensor_id}/revoke", Right.MANAGE_SENSORS)
-    def revoke(request: Request, visit: ManageVisit, sensor_id: str) -> Response:
+    def revoke(request: Request, visit: ManageVisit, sensor_id: str, with_cameras: Text = "") -> Response:
         sensor = _own(request, visit, sensor_id)
-        _enrolment(request).revoke(sensor.id)
-        _record(request, visit, "sensor.revoke", sensor=sensor.id)
+        if len(_cameras(request, visit, sensor, seen=True)) < len(_cameras(request, visit, sensor)):
+            problem = "Its board has cameras in buildings that you do not see; somebody who does can revoke it."
+            return _sensor_page(request, visit, sensor, problem=visit.t(problem), status=403)
+        try:
+            revoked = _enrolment(request).revoke(sensor.id, with_cameras=bool(with_cameras))
+        except AdministrationError:  # a camera came after the page was shown
+            problem = "Its board has further cameras by now: see below what ends with it."
+            return _sensor_page(request, visit, sensor, problem=visit.t(problem), status=409)
+        for ended in revoked:
+            _record(request, visit, "sensor.revoke", sensor=ended.id)
         return RedirectResponse(f"/o/{visit.org_id}/sensors", 303)
 
     @pages.post(base + "/{sensor_id}/watch", Right.MANAGE_SENSORS)
@@ -146,17 +157,35 @@ def _sensors_page(
         rows=[_row(health, t, portal.clock()) for health in sorted(found, key=lambda h: order.get(h.state, 9))],
         may_manage=visit.may(Right.MANAGE_SENSORS),
         **_choices(visit, site.rooms.values()),
+        boards=[sensor for sensor in seen if sensor.board is None and sensor.revoked_at is None],
         service_url=str(request.base_url).rstrip("/"),
         unwell=sum(health.state in (SensorState.SILENT, SensorState.FAULTY) for health in found),
     )
 
 
-def _sensor_page(request: Request, visit: Visit, sensor: Sensor) -> Response:
+def _sensor_page(request: Request, visit: Visit, sensor: Sensor, *, problem: str = "", status: int = 200) -> Response:
     portal = portal_of(request)
     site = Site.load(portal.store, visit.org_id)
     (health,) = sensor_health(portal.store, site, portal.clock(), [sensor])
     row = _row(health, visit.t, portal.clock())
-    return page(request, "sensor.html", visit, row=row, sensor=sensor, **_choices(visit, site.rooms.values()))
+    return page(
+        request,
+        "sensor.html",
+        visit,
+        status=status,
+        problem_text=problem,
+        row=row,
+        sensor=sensor,
+        cameras=_cameras(request, visit, sensor, seen=True),
+        **_choices(visit, site.rooms.values()),
+    )
+
+
+def _cameras(request: Request, visit: Visit, sensor: Sensor, *, seen: bool = False) -> list[Sensor]:
+    """The further cameras of its board that are not revoked: all of them, or those that the person may see."""
+    store = portal_of(request).store
+    found = [camera for camera in store.sensors_on_board(visit.org_id, sensor.id) if camera.revoked_at is None]
+    return visible_sensors(visit, store.rooms(visit.org_id), found) if seen else found
 
 
 def _choices(visit: Visit, rooms: Iterable[Room]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from analytics.web.portal.pages.sensors import visible_sensors
 from analytics.web.portal.view import page
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 from analytics.web.problems import ProblemError
-from uplink.care import RemoteConfig, RemoteException, RemoteHours
+from uplink.care import CameraState, RemoteConfig, RemoteException, RemoteHours
 
 Text = Annotated[str, Form(max_length=40)]
 SeeVisit = Annotated[Visit, Depends(visitor(Right.SEE_SENSORS))]
@@ -44,7 +44,7 @@ def add_care_pages(pages: Pages) -> None:
         idle_fps: Text = "",
         with_hours: Text = "",
     ) -> Response:
-        sensor = _own(request, visit, sensor_id)
+        sensor = _ordered(request, visit, sensor_id)
         try:
             hours = _hours(request, visit, sensor) if with_hours else None
             config = RemoteConfig(fps=_number(fps), idle_fps=_number(idle_fps), hours=hours)
@@ -57,7 +57,7 @@ def add_care_pages(pages: Pages) -> None:
 
     @pages.post(base + "/restart", Right.MANAGE_SENSORS)
     def restart(request: Request, visit: ManageVisit, sensor_id: str) -> Response:
-        sensor = _own(request, visit, sensor_id)
+        sensor = _ordered(request, visit, sensor_id)
         _care(request).restart(visit.org_id, sensor.id)
         _record(request, visit, "sensor.restart", sensor=sensor.id)
         return _back(visit, sensor)
@@ -78,7 +78,7 @@ def remote_hours(hours: MeasuringHours, closures: tuple[Closure, ...], today: da
 
 def _page(request: Request, visit: Visit, sensor: Sensor, *, problem: str = "", status: int = 200) -> Response:
     care, now = _care(request), portal_of(request).clock()
-    found, orders = care.status(visit.org_id, sensor.id), care.orders(visit.org_id, sensor.id)
+    found, orders = _said(care, visit, sensor), care.orders(visit.org_id, sensor.id)
     room = _room(request, visit, sensor)
     return page(
         request,
@@ -90,7 +90,8 @@ def _page(request: Request, visit: Visit, sensor: Sensor, *, problem: str = "", 
         facts=[] if found is None else _facts(found, visit.t),
         silent=found is not None and found.silent(now),
         locks=[] if found is None else [(visit.t(_LOCKS.get(x.name, x.name)), x) for x in found.report.locks],
-        cameras=[] if found is None else found.report.cameras,
+        cameras=[] if found is None else _cameras(found, sensor),
+        board=_board(request, visit, sensor),
         states=_CAMERAS,
         config=_config_text(found, orders, visit.t),
         waits=orders.command is not None and (found is None or found.report.last_command != orders.command.id),
@@ -98,6 +99,37 @@ def _page(request: Request, visit: Visit, sensor: Sensor, *, problem: str = "", 
         room=None if room is None else room[0],
         may_manage=visit.may(Right.MANAGE_SENSORS) and sensor.revoked_at is None,
     )
+
+
+def _said(care: Care, visit: Visit, sensor: Sensor) -> CareStatus | None:
+    """What a sensor said of itself; of a further camera what its board said, if that names it."""
+    if sensor.board is None:
+        return care.status(visit.org_id, sensor.id)
+    found = care.status(visit.org_id, sensor.board)
+    return found if found is not None and _cameras(found, sensor) else None
+
+
+def _cameras(found: CareStatus, sensor: Sensor) -> list[CameraState]:
+    """What is said of a further camera; of a board all that is said."""
+    return [camera for camera in found.report.cameras if sensor.board is None or camera.sensor_id == sensor.id]
+
+
+def _board(request: Request, visit: Visit, sensor: Sensor) -> Sensor | None:
+    """The board that cares for a further camera, where the person may see it."""
+    try:
+        return None if sensor.board is None else _own(request, visit, sensor.board)
+    except ProblemError:
+        return None
+
+
+def _ordered(request: Request, visit: Visit, sensor_id: str) -> Sensor:
+    """Who takes orders: boards do, for all their cameras."""
+    sensor = _own(request, visit, sensor_id)
+    if sensor.board is not None:
+        raise ProblemError(
+            409, "not-a-board", visit.t("Its board takes configuration and restarts, for all its cameras.")
+        )
+    return sensor
 
 
 def _facts(status: CareStatus, t: Language) -> list[tuple[str, str]]:
