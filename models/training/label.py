@@ -24,7 +24,7 @@ from .scenes.picture import Backdrops
 @click.option(
     "--teacher", default="rtmdet_nano_person_320.onnx", show_default=True, help="File in teachers/ (Apache-2.0)."
 )
-@click.option("--empty", default=350, show_default=True, type=click.IntRange(1), help="Views without people.")
+@click.option("--empty", default=900, show_default=True, type=click.IntRange(1), help="Views without people.")
 @click.option("--seed", default=1, show_default=True, help="Of those views.")
 def main(data: Path, out: Path, teacher: str, empty: int, seed: int) -> None:
     """Label the CC BY clips that may be trained on, and cut views without people out of the CC0 panoramas.
@@ -40,7 +40,7 @@ def main(data: Path, out: Path, teacher: str, empty: int, seed: int) -> None:
     click.echo(f"{out / 'empty.npz'}: {empty} views without people")
     views = Shards([out / "empty.npz"])
     rooms = [views[k].image for k in range(len(views))]
-    write_shard(out / "pasted.npz", pasted(cutouts(Shards([path]), step=2), rooms, 2 * empty, seed), quality=95)
+    write_shard(out / "pasted.npz", pasted(cutouts(Shards([path]), step=1), rooms, 2 * empty, seed), quality=95)
     click.echo(f"{out / 'pasted.npz'}: {2 * empty} pictures with real people in other rooms")
 
 

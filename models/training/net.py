@@ -22,7 +22,7 @@ class Size:
     """Widths at strides 2, 4, 8, 16, 32 and of neck and head; blocks at strides 8, 16, 32."""
 
     widths: tuple[int, int, int, int, int] = (12, 24, 40, 72, 112)
-    blocks: tuple[int, int, int] = (1, 1, 1)
+    blocks: tuple[int, int, int] = (1, 2, 2)
     neck: int = 40
 
 
@@ -75,6 +75,14 @@ class Detector(nn.Module):
             nn.init.constant_(layer.bias, 0.7)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        return self.predict(self.features(x))
+
+    def predict(self, features: list[Tensor]) -> list[Tensor]:
+        """From the features of each stride to the raw maps."""
+        return [torch.cat([self.score[k](f), self.box[k](f)], 1) for k, f in enumerate(features)]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The last features of each stride, ``[B, neck, H/s, W/s]``."""
         c3 = self.c3(self.stem(x))
         c4 = self.c4(c3)
         c5 = self.l5(self.c5(c4))
@@ -82,8 +90,7 @@ class Detector(nn.Module):
         p3 = self.l3(c3) + nn.functional.interpolate(p4, scale_factor=2.0, mode="nearest")
         f3 = self.heads[0](p3)
         f4 = self.heads[1](p4 + self.down3(f3))
-        f5 = self.heads[2](c5 + self.down4(f4))
-        return [torch.cat([self.score[k](f), self.box[k](f)], 1) for k, f in enumerate((f3, f4, f5))]
+        return [f3, f4, self.heads[2](c5 + self.down4(f4))]
 
 
 def decode(maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,25 +11,31 @@ import math
 import os
 import time
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .data.augment import Example
 from .data.mix import Mix, shards_in
 from .data.shards import Shards
+from .distil import Copies
 from .loss import detection_loss
 from .matching import Matcher, letterbox
 from .net import MEAN, SCALE, Detector, Size, cost, decode
+from .teacher import Seen, Yolox
+
+U8 = NDArray[np.uint8]
 
 SIZES = {
     "small": [(256, 160), (320, 192)],
     "mixed": [(256, 160), (320, 192), (320, 192), (416, 256)],
+    "large": [(320, 192), (416, 256), (416, 256)],
     "full": [(416, 256)],
 }
 
@@ -48,13 +54,33 @@ class Average:
         torch._foreach_lerp_(mine, new, 1 - keep)
 
 
-def to_tensors(batch: list[Example], device: torch.device) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Pictures ``[B, 3, H, W]`` normalised, people, boxes to leave out."""
-    images = np.stack([e.image for e in batch])
+@dataclass(frozen=True)
+class Batch:
+    """Pictures ``[B, H, W, 3]``, people, boxes to leave out, and what the teacher sees."""
+
+    images: U8
+    people: list[Tensor]
+    ignore: list[Tensor]
+    seen: list[Seen]
+
+
+class Prepare:
+    """From examples to a batch, with the teacher's view of it."""
+
+    def __init__(self, teacher: Yolox | None) -> None:
+        self.teacher = teacher
+
+    def __call__(self, batch: list[Example]) -> Batch:
+        images = np.stack([e.image for e in batch])
+        people = [torch.from_numpy(np.ascontiguousarray(e.boxes, np.float32)) for e in batch]
+        ignore = [torch.from_numpy(np.ascontiguousarray(e.ignore, np.float32)) for e in batch]
+        return Batch(images, people, ignore, self.teacher(images) if self.teacher else [])
+
+
+def to_tensor(images: U8, device: torch.device) -> Tensor:
+    """Pictures ``[B, 3, H, W]``, normalised."""
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) * SCALE
-    people = [torch.from_numpy(np.ascontiguousarray(e.boxes, np.float32)) for e in batch]
-    ignore = [torch.from_numpy(np.ascontiguousarray(e.ignore, np.float32)) for e in batch]
-    return x.to(device).contiguous(memory_format=torch.channels_last), people, ignore
+    return x.to(device).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -114,6 +140,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of rendered shards for the curve.",
 )
+@click.option(
+    "--teacher",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YOLOX-Nano as ONNX (yolox_nano_416.onnx), to learn from what it sees beside the labels.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints and log.jsonl.")
 @click.option(
     "--resume",
@@ -142,7 +174,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     help="Iterations between points of the curve.",
 )
 def main(
-    shards: Path, real: Path | None, held_out: Path | None, out: Path, resume: Path | None, stage: str, iterations: int,
+    shards: Path, real: Path | None, held_out: Path | None, teacher: Path | None, out: Path, resume: Path | None,
+    stage: str, iterations: int,
     batch: int, sizes: str, rate: float, real_share: float, mosaic_share: float, seed: int, save_every: int,
     device: str, threads: int,
     check_every: int,
@@ -162,9 +195,11 @@ def main(
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net = Detector(Size()).to(where, memory_format=torch.channels_last)
     average = Average(net, 0.998 if stage == "stable" else 0.99)  # a falling rate averages by itself
+    copies = Copies(Size().neck).to(where, memory_format=torch.channels_last) if teacher else None
+    learning = [*net.parameters(), *(copies.parameters() if copies else ())]
     groups = [
-        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.02},
-        {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": 0.02},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
     done, seen = 0, 0
@@ -174,7 +209,9 @@ def main(
         average.net.load_state_dict(state["average"])
         average.steps = int(state["average_steps"])
         seen = int(state["seen"])
-        if "optimiser" in state:
+        if copies is not None and "copies" in state:
+            copies.load_state_dict(state["copies"])
+        if "optimiser" in state and ("copies" in state) == (copies is not None):
             optimiser.load_state_dict(state["optimiser"])
         if start_from == last:
             done = int(state["iteration"])
@@ -205,8 +242,10 @@ def main(
         }
     )
     net.train()
-    source = mix.batches(batch, SIZES[sizes])
-    began, sums, counted = time.process_time(), {"class": 0.0, "box": 0.0, "cells": 0.0}, 0
+    prepare = Prepare(Yolox(teacher) if teacher else None)
+    source = mix.batches(batch, SIZES[sizes], prepare)
+    sums: dict[str, float] = {}
+    began, counted = time.process_time(), 0
     for iteration in range(done + 1, iterations + 1):
         if stage == "decay":
             lr = rate * max(0.5 * (1 + math.cos(math.pi * iteration / iterations)), 0.01)
@@ -214,33 +253,39 @@ def main(
             lr = rate * min(1.0, (iteration + seen / batch) / 300)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        x, people, ignore = to_tensors(next(source), where)
+        examples = next(source)
         with torch.autocast(where.type, torch.bfloat16):
-            maps = net(x)
-        loss, parts = detection_loss([m.float() for m in maps], people, ignore)
+            features = net.features(to_tensor(examples.images, where))
+            maps = net.predict(features)
+        loss, parts = detection_loss([m.float() for m in maps], examples.people, examples.ignore)
+        if copies is not None:
+            with torch.autocast(where.type, torch.bfloat16):
+                further, more = copies.loss(features, examples.seen)
+            loss, parts = loss + further, parts | more
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        norm = torch.nn.utils.clip_grad_norm_(learning, 10.0)
         if torch.isfinite(norm):
             optimiser.step()
         average.update(net)
         seen += batch
         counted += 1
         for key, value in parts.items():
-            sums[key] += value
+            sums[key] = sums.get(key, 0.0) + value
         if iteration % 20 == 0:
             note({"iteration": iteration, "seen": seen, **{k: round(v / counted, 4) for k, v in sums.items()},
                   "rate": round(lr, 6), "cpu_s": round(time.process_time() - began, 1)})  # fmt: skip
-            sums, counted = dict.fromkeys(sums, 0.0), 0
+            sums, counted = {}, 0
         if iteration % save_every == 0 or iteration == iterations:
             save(last, {"net": net.state_dict(), "average": average.net.state_dict(), "average_steps": average.steps,
-                        "optimiser": optimiser.state_dict(), "iteration": iteration, "seen": seen})  # fmt: skip
+                        "optimiser": optimiser.state_dict(), "iteration": iteration, "seen": seen,
+                        **({"copies": copies.state_dict()} if copies else {})})  # fmt: skip
             now = shards_in(shards)
             if len(now) > len(known):
                 source.close()
                 known = now
                 mix = Mix(Shards(known, decoded=True), real_shards, seed * 1000 + iteration, real_share, mosaic_share)
-                source = mix.batches(batch, SIZES[sizes])
+                source = mix.batches(batch, SIZES[sizes], prepare)
         if held is not None and (iteration % check_every == 0 or iteration == iterations):
             note({"iteration": iteration, "seen": seen, "held_out": average_precision(average.net, held, 150)})
     source.close()

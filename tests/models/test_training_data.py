@@ -82,7 +82,7 @@ def test_batches_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     shards = Shards([tmp_path / "a.npz"])
     batches = []
     for _ in range(2):
-        source = Mix(shards, None, 5).batches(3, [(160, 96)])
+        source = Mix(shards, None, 5).batches(3, [(160, 96)], list)
         batches.append([next(source) for _ in range(2)])
         source.close()
     for one, two in zip(*batches, strict=True):

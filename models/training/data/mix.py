@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from .augment import Example, camera_look, frame, mosaic
 from .shards import Sample, Shards
 
 U8 = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 class Mix:
@@ -27,10 +29,14 @@ class Mix:
         self.rendered, self.real = rendered, real if real is not None and len(real) else None
         self.rng = np.random.default_rng([seed, 23])
         self.real_share, self.mosaic_share = real_share, mosaic_share
+        # frames of clips, empty rooms and pasted people equally often, however many there are of each
+        kinds = [kind.split("-")[0] for kind in self.real.kinds] if self.real is not None else []
+        self.pools = [[k for k, kind in enumerate(kinds) if kind == name] for name in sorted(set(kinds))]
 
     def _sample(self) -> Sample:
         if self.real is not None and self.rng.random() < self.real_share:
-            return self.real[int(self.rng.integers(len(self.real)))]
+            pool = self.pools[int(self.rng.integers(len(self.pools)))]
+            return self.real[pool[int(self.rng.integers(len(pool)))]]
         return self.rendered[int(self.rng.integers(len(self.rendered)))]
 
     def example(self, size: tuple[int, int]) -> Example:
@@ -41,15 +47,20 @@ class Mix:
             made = frame(self._sample(), size, rng)
         return Example(camera_look(made.image, rng), made.boxes, made.ignore)
 
-    def batches(self, count: int, sizes: list[tuple[int, int]], ahead: int = 3) -> Generator[list[Example], None, None]:
-        """Batches of ``count`` examples of one size each; the sizes alternate at random."""
-        ready: queue.Queue[list[Example]] = queue.Queue(ahead)
+    def batches(
+        self, count: int, sizes: list[tuple[int, int]], prepare: Callable[[list[Example]], T], ahead: int = 3
+    ) -> Generator[T, None, None]:
+        """Batches of ``count`` examples of one size each, each ``prepare``-d by the thread that makes them.
+
+        The sizes alternate at random.
+        """
+        ready: queue.Queue[T] = queue.Queue(ahead)
         stop = threading.Event()
 
         def work() -> None:
             while not stop.is_set():
                 size = sizes[int(self.rng.integers(len(sizes)))]
-                batch = [self.example(size) for _ in range(count)]
+                batch = prepare([self.example(size) for _ in range(count)])
                 while not stop.is_set():
                     try:
                         ready.put(batch, timeout=1.0)

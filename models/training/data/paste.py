@@ -90,8 +90,57 @@ def _lit_like(colour: U8, target: U8, rng: Generator) -> U8:
     return np.clip(colour * gain, 0, 255).astype(np.uint8)
 
 
+def _hide(person: list[float], box: F32, front: F32) -> None:
+    """Take from a person's visible share what lies behind ``front``."""
+    w = min(front[2], box[2]) - max(front[0], box[0])
+    h = min(front[3], box[3]) - max(front[1], box[1])
+    if person and w > 0 and h > 0:
+        person[9] -= float(w * h / max((box[2] - box[0]) * (box[3] - box[1]), 1))
+
+
+def _sit_at_table(
+    image: U8, colour: U8, alpha: F32, x: int, y: int, rooms: list[U8], rng: Generator
+) -> tuple[U8, F32, int, tuple[int, int, int, int, U8]]:
+    """Keep the upper part of a person (with its left edge), and a table top (x0 y0 x1 y1, look) that hides the rest."""
+    keep = max(12, round(alpha.shape[0] * rng.uniform(0.28, 0.7)))
+    columns = np.flatnonzero(alpha[:keep].max(0) > 0.4)
+    left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, alpha.shape[1])
+    colour, alpha, x = colour[:keep, left:right], alpha[:keep, left:right], x + left
+    height, width = image.shape[:2]
+    w = alpha.shape[1]
+    x0, x1 = round(x - w * rng.uniform(0.1, 2.0)), round(x + w * rng.uniform(1.1, 3.0))
+    y0 = y + keep - round(keep * rng.uniform(0.0, 0.08))
+    y1 = y0 + max(4, round(keep * rng.uniform(0.15, 0.9)))
+    other = rooms[int(rng.integers(len(rooms)))]
+    row, column = int(rng.integers(height // 2, height - 16)), int(rng.integers(0, width // 2))
+    look = other[row : row + 16, column : column + width // 2].astype(np.float32)
+    if rng.random() < 0.6:  # one colour, hardly any grain
+        look = look.mean((0, 1)) + (look - look.mean((0, 1))) * 0.15
+    look = np.clip(look * rng.uniform(0.6, 1.6), 0, 255).astype(np.uint8)
+    return colour, alpha, x, (x0, y0, x1, y1, look)
+
+
+def _draw_table(image: U8, x0: int, y0: int, x1: int, y1: int, look: U8, rng: Generator) -> None:
+    """A board seen from a little above: a trapezium, a darker edge at its front."""
+    height, width = image.shape[:2]
+    lean = round((y1 - y0) * rng.uniform(-0.4, 1.2))
+    corners = np.array([[x0 + lean, y0], [x1 - lean, y0], [x1, y1], [x0, y1]], np.int32)
+    mask = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), corners, 255, cv2.LINE_AA)
+    edge = cv2.fillConvexPoly(
+        np.zeros((height, width), np.uint8),
+        np.array([[x0, y1], [x1, y1], [x1, y1 + 4], [x0, y1 + 4]], np.int32), 255, cv2.LINE_AA,
+    )  # fmt: skip
+    board = cv2.resize(look, (width, height), interpolation=cv2.INTER_LINEAR)
+    for shape, light in ((mask, 1.0), (edge, rng.uniform(0.3, 0.8))):
+        a = (shape.astype(np.float32) / 255)[..., None]
+        image[:] = (board * light * a + image * (1 - a)).astype(np.uint8)
+
+
 def pasted(cuts: list[Cutout], rooms: list[U8], count: int, seed: int) -> Iterator[Sample]:
-    """Pictures of empty rooms with up to five cut-out people or pieces of room with their outlines."""
+    """Pictures of empty rooms with up to five cut-out people or pieces of room with their outlines.
+
+    Some sit: a table hides all but their upper part. Tables without anybody are there as well.
+    """
     rng = np.random.default_rng([seed, 43])
     for _ in range(count):
         image = rooms[int(rng.integers(len(rooms)))].copy()
@@ -125,19 +174,32 @@ def pasted(cuts: list[Cutout], rooms: list[U8], count: int, seed: int) -> Iterat
                 colour = cv2.resize(other[: height // 2, : width // 3], size)
             else:
                 colour = _lit_like(np.asarray(colour, np.uint8), image, rng)
-            box = _paste(image, np.asarray(colour, np.uint8), np.asarray(alpha, np.float32), x, y)
+            colour, alpha = np.asarray(colour, np.uint8), np.asarray(alpha, np.float32)
+            table = None
+            if rng.random() < 0.5 and size[1] > 40:
+                y = min(y, round(height * rng.uniform(0.1, 0.8)))
+                colour, alpha, x, table = _sit_at_table(image, colour, alpha, x, y, rooms, rng)
+            whole = (alpha.shape[1], alpha.shape[0])
+            box = None if table and rng.random() < 0.2 else _paste(image, colour, alpha, x, y)
+            if table is not None:
+                _draw_table(image, *table, rng)
+                covered.append(np.array([table[0], table[1], table[2], table[3]], np.float32))
+                people.append([])
+                for k, old in enumerate(covered[:-1]):
+                    _hide(people[k], old, covered[-1])
             if box is None:
                 continue
+            if table is not None:
+                box = (box[0], box[1], box[2], min(box[3], table[1]))
             for k, old in enumerate(covered):  # who stands in front hides who stands behind
-                w = min(box[2], old[2]) - max(box[0], old[0])
-                h = min(box[3], old[3]) - max(box[1], old[1])
-                if w > 0 and h > 0:
-                    people[k][9] -= float(w * h / max((old[2] - old[0]) * (old[3] - old[1]), 1))
+                if table is None or k < len(covered) - 1:
+                    _hide(people[k], old, np.array(box, np.float32))
             if not distractor:
                 row = np.zeros(len(COLUMNS), np.float32)
                 row[1:5] = box
-                row[9] = (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
+                row[9] = (box[2] - box[0]) * (box[3] - box[1]) / (whole[0] * whole[1])
                 row[10], row[11] = row[9], (box[2] - box[0]) * (box[3] - box[1]) * 0.6
                 people.append([float(v) for v in row])
                 covered.append(np.array(box, np.float32))
-        yield Sample(image, np.array(people, np.float32).reshape(-1, len(COLUMNS)), "pasted")
+        rows = [row for row in people if row]  # tables have none
+        yield Sample(image, np.array(rows, np.float32).reshape(-1, len(COLUMNS)), "pasted")
