@@ -138,7 +138,7 @@ class IntervalCounter:
             if self._open is not None and self._open.start == start and self._present is not None and scale:
                 held = self._open.held
                 held[self._present] = held.get(self._present, 0.0) + (until - at) * scale
-            if until >= end and end < start + self.seconds:
+            if until >= end and self._start_of(end) == start:
                 return records
             if self._open is not None and self._open.start == start:
                 records.append(self._finish(self._open))

@@ -171,3 +171,17 @@ def test_every_crossing_is_in_exactly_one_record(frames: list[tuple[float, int, 
     starts = [r.start for r in records]
     assert starts == sorted(set(starts))
     assert all(0.0 <= r.coverage <= 1.0 for r in records)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("short", [0, 1, 2, 3])
+def test_a_frame_in_the_last_microseconds_of_an_interval_does_not_hold_it_open(looked: bool, short: int) -> None:
+    counter = IntervalCounter("s")
+    records: list[CountRecord] = []
+    for second in range(301):
+        t = second - short * 1e-6
+        at = NOON + timedelta(seconds=second, microseconds=-short)
+        records += counter.add(t, at, 1) if looked else counter.advance(t, at)
+    records = [record for record in records if record.start >= NOON]
+    assert [(r.start - NOON).total_seconds() for r in records] == [60.0 * i for i in range(5 if short < 2 else 4)]
+    assert {r.coverage for r in records} == ({1.0} if looked else {0.0})
