@@ -24,10 +24,10 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from counter.agent.clock import AgentClock
-from counter.agent.outbox import find_enrolment
+from counter.agent.outbox import find_board
 from counter.agent.settings import SensorSettings
 from uplink.care import CareClient, CareError, CareOrder, CareReport, Command, RemoteConfig, VersionedConfig
-from uplink.identity import IdentityError, load_sensor_key
+from uplink.identity import IdentityError
 from uplink.keyfiles import write_atomic
 from uplink.keys import SensorKey
 from uplink.transport import RequestsTransport
@@ -291,7 +291,7 @@ def run_with_care(
         begin: an agent for these settings, ready to run; whatever it raises for the sensor's own settings is raised.
         own: the settings of the sensor's own file.
         state: the state folder.
-        make_client: default: reports as the first camera's sensor to the service that it is enrolled with.
+        make_client: default: reports as the board's sensor to the service that it is enrolled with.
     """
     remote = RemoteSettings(state)
     while not stop.is_set():
@@ -319,12 +319,12 @@ def run_with_care(
 
 
 def _client(own: SensorSettings, state: Path, clock: AgentClock) -> CareClient:
-    enrolment = find_enrolment(own.camera[0], state)
+    enrolment = find_board(own.camera[0], state)
     identity = enrolment.identity
 
     def key() -> SensorKey:
         try:
-            return load_sensor_key(enrolment.folder, identity.sensor_id)
+            return identity.load_key(enrolment.folder)
         except IdentityError as error:
             raise CareError(str(error)) from None
 

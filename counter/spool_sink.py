@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from counter.outputs import OutputError
-from uplink.identity import Identity, IdentityError, load_sensor_key, save_sensor_key, state_folder
+from uplink.identity import Identity, IdentityError, save_sensor_key, state_folder
 from uplink.messages import CountRecord
 from uplink.sender import Sender
 from uplink.spool import SPOOL_FOLDER, Spool, SpoolBusyError, SpoolError
@@ -27,7 +27,7 @@ class SpoolSink:
         folder = state_folder(state)
         try:
             identity = Identity.load(folder)
-            key = load_sensor_key(folder, identity.sensor_id)
+            key = identity.load_key(folder)
             self._spool = Spool(folder / SPOOL_FOLDER, identity.sensor_id, identity.seal_public_key)
         except (IdentityError, SpoolBusyError, SpoolError) as error:
             raise OutputError("--send", folder, str(error)) from error

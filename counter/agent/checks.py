@@ -25,7 +25,7 @@ from counter.health import deviation, shrink
 from counter.privacy import in_use
 from counter.sources import SourceError
 from uplink.codec import JSON_TYPE, encode_batch
-from uplink.identity import Identity, IdentityError, load_sensor_key
+from uplink.identity import Identity, IdentityError, enrolled
 from uplink.sender import COUNTS_PATH
 from uplink.signing import ANSWER_HEADER, SignatureError, sign_request, verify_answer
 from uplink.transport import RequestsTransport, Transport, TransportError
@@ -79,6 +79,7 @@ def check_all(
         todo = "" if well == "ok" else "headroom tunnel up; headroom tunnel status"
         found.append(Check("tunnel", well, tunnel["words"], todo))
     found += [_service(camera, state, transport, clock) for camera in settings.camera]
+    found += _idle(settings, state)
     found += _board(settings)
     return found
 
@@ -204,7 +205,7 @@ def _service(camera: CameraSettings, state: Path, transport: Callable[[], Transp
 
 
 def _post(what: str, identity: Identity, folder: Path, wire: Transport, clock: AgentClock) -> Check:
-    key = load_sensor_key(folder, identity.sensor_id)
+    key = identity.load_key(folder)
     body = encode_batch([])
     claim = sign_request(
         key,
@@ -231,13 +232,30 @@ def _post(what: str, identity: Identity, folder: Path, wire: Transport, clock: A
         )
     except SignatureError:
         todo = "the sensor may have been revoked, or the address is another service's; enrol again"
+        if reply.status == 403:
+            todo = "it takes this sensor from its own board's tunnel address alone: headroom tunnel status"
         return Check(what, "fail", f"{identity.service_url} answers {reply.status}, unsigned", todo)
     skew = clock.time() - served
     if abs(skew) > 30.0:
         return Check(what, "warn", f"this clock is {skew:+.0f} s from the service's", "check NTP: timedatectl")
     if reply.status != 200:
         return Check(what, "warn", f"it answers {reply.status}", "look at the service's log")
-    return Check(what, "ok", f"{identity.service_url} knows {identity.sensor_id}")
+    board = f", a camera of board {identity.board}" if identity.board else ""
+    return Check(what, "ok", f"{identity.service_url} knows {identity.sensor_id}{board}")
+
+
+def _idle(settings: SensorSettings, state: Path) -> Iterator[Check]:
+    """Further cameras that were enrolled and that no camera counts as. A board's own sensor may be without one."""
+    used = {camera.sensor_id for camera in settings.camera}
+    try:
+        idle = [one for one in enrolled(state) if one.identity.board and one.identity.sensor_id not in used]
+    except IdentityError as error:
+        yield Check("cameras", "warn", str(error), "enrol it anew, or remove its folder")
+        return
+    for one in idle:
+        name = one.identity.sensor_id
+        todo = f'sensor_id = "{name}" for one of [[camera]]; or, where it is gone for good, remove {one.folder}'
+        yield Check(f"sensor {name}", "warn", "enrolled, but no camera counts as it", todo)
 
 
 def _board(settings: SensorSettings) -> Iterator[Check]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from counter.agent.clock import AgentClock
 from counter.agent.ledger import LEDGER_FILE, Ledger
 from counter.agent.settings import CameraSettings
-from uplink.identity import Identity, IdentityError, load_sensor_key, save_sensor_key
+from uplink.identity import IDENTITY_FILE, Enrolled, Identity, IdentityError, save_sensor_key
 from uplink.messages import CountRecord
 from uplink.sender import Result, Sender, Step
 from uplink.spool import SPOOL_FOLDER, Spool
@@ -25,36 +25,46 @@ MakeTransport = Callable[[], Transport]
 _IDLE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """A sensor's identity and the folder that holds it, its key and its spool."""
-
-    folder: Path
-    identity: Identity
-
-
-def find_enrolment(camera: CameraSettings, state: Path) -> Enrolment:
-    """The identity of a camera's sensor: in the state folder, or in its subfolder of the sensor's name.
+def find_enrolment(camera: CameraSettings, state: Path) -> Enrolled:
+    """The identity of a camera's sensor: the board's own in the state folder, a further camera's in its subfolder.
 
     Raises:
-        IdentityError: not enrolled, or enrolled under another name.
+        IdentityError: not enrolled, enrolled under another name, or as a camera of another board.
     """
     own = state / camera.sensor_id if camera.sensor_id is not None else state
-    folder = own if (own / "identity.toml").exists() else state
+    folder = own if (own / IDENTITY_FILE).exists() else state
     try:
         identity = Identity.load(folder)
     except IdentityError as error:
         if camera.sensor_id is None or "not enrolled" not in str(error):
             raise
         raise IdentityError(
-            f"sensor {camera.sensor_id} is not enrolled; run: headroom sensor enrol --state {own}"
+            f"sensor {camera.sensor_id} is not enrolled; run: headroom sensor enrol --state {state} "
+            f"(with the code of {camera.sensor_id})"
         ) from None
     if camera.sensor_id is not None and identity.sensor_id != camera.sensor_id:
         raise IdentityError(
             f"{folder} is enrolled as {identity.sensor_id}, the settings say {camera.sensor_id}; correct sensor_id, "
-            f"or enrol it beside: headroom sensor enrol --state {state / camera.sensor_id}"
+            f"or enrol it as a further camera of this board: headroom sensor enrol --camera --state {state}"
         )
-    return Enrolment(folder, identity)
+    if identity.board and folder != state:
+        board = Identity.load(state).sensor_id
+        if identity.board != board:
+            raise IdentityError(
+                f"{folder} is a camera of board {identity.board}, but {state} is now enrolled as {board}; enrol the "
+                f"camera anew: headroom sensor enrol --camera --state {state}"
+            )
+    return Enrolled(folder, identity)
+
+
+def find_board(camera: CameraSettings, state: Path) -> Enrolled:
+    """The sensor that speaks for the board as a whole: the camera's own, or the one that holds the board it is on.
+
+    Raises:
+        IdentityError: as `find_enrolment`.
+    """
+    found = find_enrolment(camera, state)
+    return Enrolled(state, Identity.load(state)) if found.identity.board and found.folder != state else found
 
 
 class Outbox:
@@ -65,9 +75,9 @@ class Outbox:
         SpoolBusyError, SpoolError: see `uplink.spool.Spool`.
     """
 
-    def __init__(self, enrolment: Enrolment, clock: AgentClock, transport: Transport) -> None:
+    def __init__(self, enrolment: Enrolled, clock: AgentClock, transport: Transport) -> None:
         folder, identity = enrolment.folder, enrolment.identity
-        key = load_sensor_key(folder, identity.sensor_id)
+        key = identity.load_key(folder)
         self.sensor_id = identity.sensor_id
         self._clock = clock
         self._transport = transport

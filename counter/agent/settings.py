@@ -52,7 +52,8 @@ class CameraSettings(BaseModel):
         None,
         title="Sensor",
         description="Name under which it is enrolled. With one camera it may be left out; with several each needs its "
-        "own, enrolled in the state folder's subfolder of that name.",
+        "own: one is the board's (headroom sensor enrol), the others its further cameras' (headroom sensor enrol "
+        "--camera).",
     )
     scene: Scene = Field(
         Scene(),

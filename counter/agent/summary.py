@@ -7,6 +7,7 @@ from typing import Any
 
 from counter.agent.state import ask
 from uplink.cli_enrol import TUNNEL_FILE
+from uplink.identity import IdentityError, enrolled
 from uplink.tunnel import DEFAULT_INTERFACE, Tunnel
 from uplink.tunnel_health import TunnelState
 from uplink.wg_backends import TunnelError
@@ -17,7 +18,7 @@ WAITING_TOO_LONG = 15
 
 
 def read_status(state: Path) -> dict[str, Any]:
-    """The status of the agent of this state folder, with the tunnel's; ``running`` false when there is none.
+    """The status of the agent of this state folder, the tunnel's and who is enrolled; ``running`` false without one.
 
     Raises:
         PermissionError: it runs as another user.
@@ -26,7 +27,24 @@ def read_status(state: Path) -> dict[str, Any]:
     document = ask(state)
     if not isinstance(document, dict):
         document = {"running": False, "cameras": []}
-    return document | {"tunnel": tunnel_status(state)}
+    return document | {"tunnel": tunnel_status(state), "enrolled": enrolled_sensors(state)}
+
+
+def enrolled_sensors(state: Path) -> list[dict[str, str]]:
+    """The sensors of this state folder, the board's own first: name, board (of a further camera), tunnel address."""
+    try:
+        found = enrolled(state)
+    except IdentityError:
+        return []
+    address = {one.identity.sensor_id: one.identity.tunnel_address for one in found}
+    return [
+        {
+            "sensor_id": one.identity.sensor_id,
+            "board": one.identity.board,
+            "tunnel_address": address.get(one.identity.board or one.identity.sensor_id, ""),
+        }
+        for one in found
+    ]
 
 
 def tunnel_status(state: Path) -> dict[str, str]:

@@ -52,7 +52,7 @@ def render(camera: str, zone: str, scene: str | None = None) -> str:
         "",
         *_fields(SensorSettings, skip={"camera", "hours", "health", "work"}, active={"version", "interval"}),
         "",
-        "# One table [[camera]] for each camera of this board.",
+        "# One table [[camera]] for each camera of this board; with several each needs the sensor_id it counts as.",
         "[[camera]]",
         *_about(CameraSettings, "source"),
         f"source = {_toml(camera)}",

@@ -38,6 +38,12 @@ def print_status(document: dict[str, Any], faults: Sequence[str]) -> None:
         console.print(f"board: {board['memory_mib']} MiB, load {board['load']} a CPU{heat}")
     tunnel = document["tunnel"]
     console.print(f"tunnel: {tunnel['state']}: {escape(tunnel['words'])}")
+    cameras = [one for one in document.get("enrolled", []) if one["board"]]
+    if cameras:
+        names = ", ".join(one["sensor_id"] for one in cameras)
+        address = cameras[0]["tunnel_address"]
+        through = f" through its tunnel ({address})" if address else ""
+        console.print(f"board {cameras[0]['board']}: {names} speak{'s' if len(cameras) == 1 else ''}{through} too")
     for fault in faults:
         console.print(f"[red]!![/] {escape(fault)}")
     if not faults:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from counter.agent.clock import SystemAgentClock
 from counter.agent.ledger import LEDGER_FILE, SLOT_BYTES, SLOT_PLACES, Ledger, Note, read_note
-from counter.agent.outbox import Enrolment, Outbox
+from counter.agent.outbox import Outbox
 from counter.agent.records import RecordDesk
 from counter.counting import IntervalCounter
-from uplink.identity import Identity, save_sensor_key
+from uplink.identity import Enrolled, Identity, save_sensor_key
 from uplink.keyfiles import encode_key
 from uplink.messages import CountRecord
 from uplink.sender import Result
@@ -155,7 +155,7 @@ def live(folder: Path, service: ReferenceService, wall: float, acts: list[Act], 
             tell(told)  # the service is elsewhere: what it has answered for outlives us
             return reply
 
-    box = Outbox(Enrolment(folder, Identity.load(folder)), clock, Wire(service))
+    box = Outbox(Enrolled(folder, Identity.load(folder)), clock, Wire(service))
     desk = RecordDesk(INTERVAL, lambda *_: True, box.put, box.ledger.reported)
     intervals = IntervalCounter("hall", INTERVAL)
 
