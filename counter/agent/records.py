@@ -34,7 +34,7 @@ class RecordDesk:
         deliver: Callable[[CountRecord], None],
         last: float | None = None,
     ) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._wanted = wanted
         self._deliver = deliver
         self._faults: dict[float, set[Health]] = {}
@@ -45,7 +45,7 @@ class RecordDesk:
         """Say that the view has these faults at this moment (seconds since 1970)."""
         found = {fault for fault in faults if fault is not Health.OK}
         if found:
-            start = utc // self._seconds * self._seconds
+            start = utc // self.seconds * self.seconds
             self._faults.setdefault(start, set()).update(found)
 
     def take(self, record: CountRecord) -> None:
@@ -56,7 +56,7 @@ class RecordDesk:
             del self._faults[old]
         if not self._wanted(start, record.seconds):
             return
-        if self.last is not None and 0 <= self.last - start <= STEP_BACK_SECONDS + self._seconds:
+        if self.last is not None and 0 <= self.last - start <= STEP_BACK_SECONDS + self.seconds:
             self._carried[0] += record.entered
             self._carried[1] += record.left
             return

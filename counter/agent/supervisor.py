@@ -96,7 +96,7 @@ class Agent:
         courier = Courier(list(self.outboxes.values()), self.clock, self._stop_sending)
         courier.start()
         self._threads = [
-            threading.Thread(target=self._work, args=(worker,), name=worker.sensor_id, daemon=True)
+            threading.Thread(target=work, args=(worker, self.clock, self._stop), name=worker.sensor_id, daemon=True)
             for worker in self.workers
         ]
         for thread in self._threads:
@@ -187,24 +187,6 @@ class Agent:
 
     # -- running
 
-    def _work(self, worker: CameraWorker) -> None:
-        """The life of a camera's thread: whatever breaks is said once and begun anew, with growing pauses."""
-        pause = _FIRST_PAUSE
-        while not self._stop.is_set():
-            try:
-                worker.step()
-            except Exception as error:  # a codec or network may raise anything; the other cameras go on
-                worker.fail(error)
-                self.clock.wait(self._stop, pause)
-                pause = min(pause * 2.0, _LONGEST_PAUSE)
-            else:
-                if worker.state is CameraState.COUNTING:
-                    pause = _FIRST_PAUSE
-        try:
-            worker.shut()
-        except Exception:
-            log.exception("%s: could not be closed cleanly", worker.sensor_id)
-
     def _turn(self) -> None:
         heat = board.temperature()
         for worker in self.workers:
@@ -248,6 +230,29 @@ class Agent:
             server.close()
         for box in self.outboxes.values():
             box.close()
+
+
+def work(worker: CameraWorker, clock: AgentClock, stop: threading.Event) -> None:
+    """The life of a camera's thread: whatever breaks is said once and begun anew, with growing pauses."""
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            worker.step()
+        except BaseException as error:  # a codec or network may raise anything, an exit too; the other cameras go on
+            worker.fail(error)
+            try:
+                worker.rest(pause)
+            except BaseException:
+                log.exception("%s: its records cannot be kept", worker.sensor_id)
+                clock.wait(stop, pause)
+            pause = min(pause * 2.0, _LONGEST_PAUSE)
+        else:
+            if not worker.failing:
+                pause = _FIRST_PAUSE
+    try:
+        worker.shut()
+    except Exception:
+        log.exception("%s: could not be closed cleanly", worker.sensor_id)
 
 
 def counter_factory(

@@ -16,6 +16,7 @@ from counter.agent.feed import Feed, OpenFeed
 from counter.agent.records import RecordDesk
 from counter.agent.schedule import Schedule
 from counter.agent.settings import LEAST_FPS, CameraSettings, HealthSettings, WorkSettings
+from counter.counting import IntervalCounter
 from counter.health import ViewHealth
 from counter.pipeline import MAX_GAP_SECONDS, PeopleCounter
 from counter.privacy import in_use
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 MakeCounter = Callable[[Callable[[CountRecord], None]], PeopleCounter]
 OnResult = Callable[[str, FrameResult], None]
 
+STEADY_SECONDS = 120.0
+"""So long a camera that failed must be counted without a fault before that is over: then it is said, once."""
 _WAIT_SECONDS = 1.0
 _READ_SECONDS = 0.5
 _EVENTS = 10_000
@@ -98,10 +101,15 @@ class CameraWorker:
         self._counter: PeopleCounter | None = None
         self._last_t: float | None = None
         self._opened = 0.0
+        self._unseen: IntervalCounter | None = None  # keeps the intervals while no counter can
+        self._looking = False
+        self._steady_since: float | None = None
         self.heartbeat = clock.monotonic()
         self.state = CameraState.STARTING
         self.since = clock.time()
         self.reason: str | None = None
+        self.failing = False
+        self.failures = 0
         self.faults: frozenset[Health] = frozenset()
         self.size: tuple[int, int] | None = None
         self.frames = self.inferred = self.entered = self.left = self.records = 0
@@ -115,11 +123,12 @@ class CameraWorker:
         """One look, or one wait of about a second at most.
 
         Raises:
-            Exception: whatever a detector or a codec raises; call :meth:`shut` and begin again.
+            Exception: whatever a detector or a codec raises; call :meth:`fail`, then :meth:`rest`, and step again.
         """
         self.heartbeat = now = self._clock.monotonic()
         if not self._schedule.is_open(self._clock.time()):
             if self.state is not CameraState.CLOSED:
+                self._watch_again()
                 self.shut()
                 self._enter(CameraState.CLOSED, "outside the measuring hours")
             self._clock.wait(self._stop, _WAIT_SECONDS)
@@ -137,36 +146,47 @@ class CameraWorker:
         if item is None:
             self._nothing(feed, counter)
         elif self._last_t is None or item.t > self._last_t:
+            self._looking = True
             with in_use(item.frame):
                 self._look(item, counter)
+            self._looking = False
+            self._went_well()
 
     def shut(self) -> None:
         """Close the camera, with the interval that has begun recorded. Safe to repeat."""
         feed, self._feed = self._feed, None
-        counter, self._counter = self._counter, None
-        if feed is not None:
-            feed.close()
-        if counter is not None:
-            counter.close()
-            wipe = getattr(counter.detector, "wipe", None)
-            if wipe is not None:
-                wipe()
-        if self._view is not None:
-            self._view.pause()
-        self._last_t = self.present = None
-        self.faults = frozenset()
-        self.pace.pause()
+        try:
+            if feed is not None:
+                feed.close()
+        finally:
+            self._end_counting()
 
     def fail(self, error: BaseException) -> None:
-        """Something broke in this worker: say so, and let go of everything."""
-        if self.state is not CameraState.FAILED:
-            log.error("%s: %s: %s; beginning anew", self.sensor_id, type(error).__name__, error, exc_info=error)
+        """Something broke in this worker: it is said once, until it has been over for a while, and begun anew.
+
+        Where it was the counting that failed, the feed stays open: nothing is wrong with the camera.
+        """
+        self.failures += 1
+        level = logging.DEBUG if self.failing else logging.ERROR
+        log.log(level, "%s: %s: %s; beginning anew", self.sensor_id, type(error).__name__, error, exc_info=error)
+        self.failing, self._steady_since = True, None
+        looking, self._looking = self._looking, False
         try:
-            self.shut()
-        except Exception:
-            log.exception("%s: could not be closed cleanly", self.sensor_id)
-            self._feed = self._counter = None
-        self._enter(CameraState.FAILED, str(error))
+            if looking:
+                self._end_counting()
+            else:
+                self.shut()
+        except Exception as again:
+            log.log(level, "%s: could not be closed cleanly: %s", self.sensor_id, again, exc_info=again)
+        self._enter(CameraState.FAILED, f"{type(error).__name__}: {error}")
+
+    def rest(self, seconds: float) -> None:
+        """Wait after a failure. Time passes for the records all the same: nobody looked, and they say so."""
+        end = self._clock.monotonic() + seconds
+        while not self._stop.is_set() and (left := end - self._clock.monotonic()) > 0.0:
+            self.heartbeat = self._clock.monotonic()
+            self._pass_unseen()
+            self._clock.wait(self._stop, min(left, _WAIT_SECONDS))
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data for the status. No picture, no track."""
@@ -178,6 +198,7 @@ class CameraWorker:
             "state": self.state.value,
             "since": iso(self.since),
             "reason": self.reason,
+            "failures": self.failures,
             "health": sorted(self.health) or [Health.OK.value],
             "size": list(self.size) if self.size else None,
             "rate": round(self.pace.rate(self._clock.monotonic()), 2),
@@ -205,12 +226,14 @@ class CameraWorker:
     # -- inside
 
     def _open(self) -> tuple[Feed, PeopleCounter]:
-        if self._feed is None or self._counter is None:
+        if self._feed is None:
             self.shut()
-            self._counter = self._make_counter(self._take)
             self._feed = self._open_feed(self.camera, self._clock)
+        if self._counter is None:
+            self._counter = self._make_counter(self._take)
             self._opened = self._clock.monotonic()
-            self._enter(CameraState.STARTING, None)
+            if not self.failing:  # one that failed is well when it counts, not when it begins
+                self._enter(CameraState.STARTING, None)
         return self._feed, self._counter
 
     def _nothing(self, feed: Feed, counter: PeopleCounter) -> None:
@@ -227,17 +250,18 @@ class CameraWorker:
                 self.pace.pause()
                 self.present = None
                 self._enter(CameraState.AWAY, feed.failure)
+                self._steady_since = None
             self.reason = feed.failure or self.reason
+            self._watch_again()
             counter.tick(now, datetime.fromtimestamp(self._clock.time(), UTC))
 
     def _look(self, item: TimedFrame, counter: PeopleCounter) -> None:
-        if self.state is not CameraState.COUNTING:
-            self._enter(CameraState.COUNTING, None)
         frame = self._masks(item.frame)
         utc = item.utc or datetime.fromtimestamp(self._clock.time(), UTC)
         self.size = (frame.shape[1], frame.shape[0])
         self._last_t = item.t
         self.frames += 1
+        self._watch_again()
         begin = self._clock.monotonic()
         faults = self._view.update(frame, item.t) if self._view is not None else frozenset()
         self._say(faults)
@@ -258,6 +282,44 @@ class CameraWorker:
         self._events(result, utc)
         if self._on_result is not None:
             self._on_result(self.sensor_id, result)
+
+    def _end_counting(self) -> None:
+        counter, self._counter = self._counter, None
+        try:
+            if counter is not None:
+                counter.close()
+        finally:
+            if counter is not None and (wipe := getattr(counter.detector, "wipe", None)) is not None:
+                wipe()
+            if self._view is not None:
+                self._view.pause()
+            self._last_t = self.present = None
+            self.faults = frozenset()
+            self.pace.pause()
+
+    def _went_well(self) -> None:
+        if self.state is not CameraState.COUNTING:
+            self._enter(CameraState.COUNTING, None)
+        if self.failing:
+            now = self._clock.monotonic()
+            self._steady_since = now if self._steady_since is None else self._steady_since
+            if now - self._steady_since >= STEADY_SECONDS:
+                self.failing = False
+                log.info("%s: it counts again", self.sensor_id)
+
+    def _pass_unseen(self) -> None:
+        """Let the intervals pass while there is no counter that could."""
+        if self._unseen is None:
+            self._unseen = IntervalCounter(self.sensor_id, self._desk.seconds)
+        utc = datetime.fromtimestamp(self._clock.time(), UTC)
+        for record in self._unseen.advance(self._clock.monotonic(), utc):
+            self._take(record)
+
+    def _watch_again(self) -> None:
+        """From here on the counter keeps the intervals; the one that has begun is its own."""
+        if self._unseen is not None:
+            self._pass_unseen()
+            self._unseen = None
 
     def _events(self, result: FrameResult, utc: datetime) -> None:
         for crossing in result.crossings:
