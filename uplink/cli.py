@@ -6,15 +6,17 @@ import importlib
 import json
 import logging
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from uplink.identity import Identity, IdentityError, load_sensor_key, save_sensor_key, state_folder
-from uplink.sender import Result, Sender, Step
+from uplink.identity import Enrolled, Identity, IdentityError, enrolled, save_sensor_key, state_folder
+from uplink.keys import SensorKey
+from uplink.sender import Result, Sender, SenderStatus, Step
 from uplink.spool import SPOOL_FOLDER, Spool, SpoolBusyError, SpoolError, SpoolStatus
 from uplink.transport import RequestsTransport
 
@@ -51,7 +53,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what happens, on stderr.")
 def send(state: Path | None, attempts: int, as_json: bool, verbose: bool) -> None:
-    """Deliver what waits in the spool, once.
+    """Deliver what waits in the spool, once; on a board with several cameras, what waits in the spool of each.
 
     Ends with 0 when nothing waits any more, with 1 when something does, with 2 when the sensor is not enrolled. A
     sensor's agent sends by itself; while it runs, this command is refused.
@@ -60,57 +62,90 @@ def send(state: Path | None, attempts: int, as_json: bool, verbose: bool) -> Non
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     folder = state_folder(state)
     try:
-        identity = Identity.load(folder)
-        key = load_sensor_key(folder, identity.sensor_id)
+        sensors = enrolled(folder) or [Enrolled(folder, Identity.load(folder))]  # the latter says what to do
+        keys = [one.identity.load_key(one.folder) for one in sensors]
     except IdentityError as error:
         raise click.UsageError(str(error)) from None
     try:
-        with Spool(folder / SPOOL_FOLDER, identity.sensor_id, identity.seal_public_key) as spool:
-            transport = RequestsTransport()
-            sender = Sender(
-                spool,
-                identity.service_url,
-                key,
-                transport,
-                on_new_key=lambda new: save_sensor_key(folder, new),
-            )
-            try:
-                step = sender.drain(attempts=attempts)
-            finally:
-                transport.close()
-            status = spool.status()
+        done = [_deliver(one, key, attempts) for one, key in zip(sensors, keys, strict=True)]
     except (SpoolBusyError, SpoolError) as error:
         raise click.ClickException(str(error)) from None
-    _report(step, sender, status, as_json)
-    if status.waiting:
+    if as_json:
+        _print_json(done)
+    else:
+        for delivery in done:
+            _print_words(delivery, named=len(done) > 1)
+    if any(delivery.spool.waiting for delivery in done):
         sys.exit(1)
 
 
-def _report(step: Step, sender: Sender, status: SpoolStatus, as_json: bool) -> None:
-    done = sender.status
-    reason = step.reason or done.last_error
-    if as_json:
-        document = {
-            "sent": done.records,
-            "batches": done.batches,
-            "bytes": done.bytes_sent,
-            "waiting": status.waiting,
-            "result": step.result.value,
-            "reason": reason,
-            "clock_skew_seconds": done.clock_skew,
-            "totals": asdict(status.counters),
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What became of one sensor's spool."""
+
+    sensor_id: str
+    step: Step
+    sent: SenderStatus
+    spool: SpoolStatus
+
+    @property
+    def reason(self) -> str:
+        return self.step.reason or self.sent.last_error
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sent": self.sent.records,
+            "batches": self.sent.batches,
+            "bytes": self.sent.bytes_sent,
+            "waiting": self.spool.waiting,
+            "result": self.step.result.value,
+            "reason": self.reason,
+            "clock_skew_seconds": self.sent.clock_skew,
+            "totals": asdict(self.spool.counters),
         }
-        click.echo(json.dumps(document))
-        return
+
+
+def _deliver(one: Enrolled, key: SensorKey, attempts: int) -> _Delivery:
+    identity = one.identity
+    with Spool(one.folder / SPOOL_FOLDER, identity.sensor_id, identity.seal_public_key) as spool:
+        transport = RequestsTransport()
+        sender = Sender(
+            spool,
+            identity.service_url,
+            key,
+            transport,
+            on_new_key=lambda new: save_sensor_key(one.folder, new),
+        )
+        try:
+            step = sender.drain(attempts=attempts)
+        finally:
+            transport.close()
+        return _Delivery(identity.sensor_id, step, sender.status, spool.status())
+
+
+def _print_json(done: Sequence[_Delivery]) -> None:
+    """Sums over the sensors; result, reason and clock are of the first that still has something waiting."""
+    each = [delivery.as_json() for delivery in done]
+    worst = next((document for document in each if document["waiting"]), each[0])
+    sums = {name: sum(document[name] for document in each) for name in ("sent", "batches", "bytes", "waiting")}
+    totals = {name: sum(document["totals"][name] for document in each) for name in worst["totals"]}
+    sensors = {delivery.sensor_id: document for delivery, document in zip(done, each, strict=True)}
+    click.echo(json.dumps(worst | sums | {"totals": totals, "sensors": sensors}))
+
+
+def _print_words(delivery: _Delivery, *, named: bool) -> None:
     console = Console(highlight=False)
+    sent, status = delivery.sent, delivery.spool
+    name = f"{delivery.sensor_id}: " if named else ""
     console.print(
-        f"{done.records} records sent in {done.batches} batches, {done.bytes_sent} bytes; {status.waiting} wait"
+        f"{name}{sent.records} records sent in {sent.batches} batches, {sent.bytes_sent} bytes; {status.waiting} wait"
     )
-    if status.waiting and reason:
-        console.print(f"[yellow]{reason}[/]" + (": a person must look" if step.result is Result.CONFIGURATION else ""))
+    if status.waiting and delivery.reason:
+        person = ": a person must look" if delivery.step.result is Result.CONFIGURATION else ""
+        console.print(f"[yellow]{name}{delivery.reason}[/]{person}")
     if status.counters.lost:
         c = status.counters
         console.print(
-            f"[red]lost so far: {c.dropped} (spool full), {c.damaged} (damaged on the disk), "
+            f"[red]{name}lost so far: {c.dropped} (spool full), {c.damaged} (damaged on the disk), "
             f"{c.rejected} (the service refuses them)[/]"
         )

@@ -67,6 +67,8 @@ def test_check_finds_everything_well_and_says_so(tmp_path: Path) -> None:
         seal = encode_key(service.seal_keys.public_key)
         Identity(sensor_id="hall", service_url=url, tunnel_address="", service_seal_key=seal).save(tmp_path)
         save_sensor_key(tmp_path, key)
+        rear = Identity(sensor_id="hall-rear", service_url=url, service_seal_key=seal, board="hall")
+        rear.save(tmp_path / "hall-rear")
         result = sensor("check", "--state", tmp_path, "--json")
         assert result.exit_code == 0, result.output
         checks = {item["what"]: item for item in json.loads(result.stdout)}
@@ -74,6 +76,8 @@ def test_check_finds_everything_well_and_says_so(tmp_path: Path) -> None:
         assert checks["service hall"]["state"] == "ok"
         assert checks["camera hall"]["words"].startswith("416x256")
         assert service.stored == {}
+        assert checks["sensor hall-rear"]["state"] == "warn"
+        assert "no camera counts as it" in checks["sensor hall-rear"]["words"]
     down = sensor("check", "--state", tmp_path)
     assert down.exit_code == 1
     assert "is the tunnel up" in down.output

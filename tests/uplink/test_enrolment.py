@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,9 @@ from uplink.enrolment import (
     request_grant,
     verification_code,
 )
-from uplink.identity import Identity, load_sensor_key
+from uplink.identity import Identity, enrolled, load_sensor_key, save_sensor_key
+from uplink.keyfiles import write_atomic
+from uplink.keys import SensorKey
 from uplink.noise import Initiator, NoiseError, Responder
 from uplink.wgconf import load
 from uplink.wgkeys import PrivateKey
@@ -164,6 +166,7 @@ class FalseService:
         self.hello: Callable[[], tuple[int, str, bytes]] = lambda: (200, "application/json", _hello())
         self.answer: Callable[[dict[str, str]], tuple[int, str, bytes]] = lambda request: (500, "text/plain", b"")
         self.requests: list[dict[str, str]] = []
+        self.hellos: list[SensorHello] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -195,7 +198,8 @@ class FalseService:
         def answer(request: dict[str, str]) -> tuple[int, str, bytes]:
             exchange = Responder(SERVICE.raw, code.verifier(), prologue(request["code"]))
             hello = SensorHello.model_validate_json(exchange.read(base64.b64decode(request["message"])))
-            assert hello.wireguard_public_key
+            self.hellos.append(hello)
+            assert hello.wireguard_public_key or hello.board
             message = base64.b64encode(exchange.write(json.dumps(grant).encode())).decode()
             return 200, "application/json", json.dumps({"message": message}).encode()
 
@@ -240,6 +244,110 @@ def test_the_command_writes_identity_key_and_tunnel(service: FalseService, tmp_p
     # A second time only when asked for.
     assert CliRunner().invoke(enrol, arguments).exit_code == 2
     assert CliRunner().invoke(enrol, [*arguments, "--again"]).exit_code == 0
+
+
+CAMERA: dict[str, Any] = {**GRANT, "sensor_id": "hall-4", "key": base64.b64encode(b"\x77" * 32).decode()} | {
+    "tunnel": None,
+    "board": "hall-3",
+}
+
+
+def test_a_camera_of_the_board_gets_its_own_key_in_a_subfolder(service: FalseService, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    def run(code: EnrolmentCode, *more: str) -> Result:
+        there = ["--service", service.url, "--state", str(state), "--verification", ""]
+        return CliRunner().invoke(enrol, [code.text(), *there, *more])
+
+    code = EnrolmentCode.generate()
+    early = run(code, "--camera")
+    assert early.exit_code == 2
+    assert "the board itself comes first" in early.output
+    service.right(code, GRANT)
+    assert run(code).exit_code == 0
+    before = {path: path.read_bytes() for path in state.iterdir()}
+    assert "--camera enrols a further camera" in run(code).output
+
+    code = EnrolmentCode.generate()
+    service.right(code, CAMERA)
+    done = run(code, "--camera", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "sensor_id": "hall-4",
+        "board": "hall-3",
+        "tunnel_address": "10.77.0.9",
+        "service_url": "http://10.77.0.1:8400",
+        "state": str(state / "hall-4"),
+    }
+    # The request proves the board, by its own key and for this code alone, and gives no key away.
+    proof = service.hellos[-1].board
+    assert proof is not None
+    board_key = load_sensor_key(state, "hall-3")
+    assert proof.holds(board_key, code.id, code.verifier())
+    other = EnrolmentCode.generate()
+    assert not proof.holds(board_key, code.id, other.verifier())
+    assert not proof.holds(board_key, other.id, code.verifier())
+    assert not proof.holds(SensorKey("hall-3", 1, b"\x01" * 32), code.id, code.verifier())
+    assert not proof.holds(SensorKey("hall-5", 1, board_key.secret), code.id, code.verifier())
+    assert not proof.model_copy(update={"mac": "%%"}).holds(board_key, code.id, code.verifier())
+    assert service.hellos[-1].wireguard_public_key is None
+    # The board is as it was; both are found.
+    assert {path: path.read_bytes() for path in before} == before
+    assert [(one.identity.sensor_id, one.identity.board) for one in enrolled(state)] == [
+        ("hall-3", ""),
+        ("hall-4", "hall-3"),
+    ]
+    own = Identity.load(state / "hall-4")
+    assert own.load_key(state / "hall-4").secret == b"\x77" * 32
+    assert [path.name for path in sorted((state / "hall-4").iterdir())] == ["identity.toml", "sensor.key"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (state / "hall-4").iterdir())
+    # Its code again, after its folder was lost: the same sensor, no --again.
+    assert run(code, "--camera").exit_code == 0
+    for wrong in (("--camera", "--again"), ("--camera", "--outgoing", "eth0")):
+        assert run(code, *wrong).exit_code == 2
+    misplaced = ["--service", service.url, "--state", str(state / "hall-4"), "--camera"]
+    inside = CliRunner().invoke(enrol, [code.text(), *misplaced])
+    assert inside.exit_code == 2
+    assert "give the board's own" in inside.output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"board": None}, "did not enrol hall-4 as a camera of hall-3"),
+        ({"board": "hall-9"}, "did not enrol hall-4 as a camera of hall-3"),
+        ({"sensor_id": "spool"}, "cannot be called 'spool'"),
+        ({"sensor_id": "../x"}, "not an enrolment"),
+        ({"key": "AAAA"}, "key"),
+    ],
+)
+def test_a_cameras_grant_that_cannot_be_used_leaves_nothing(
+    service: FalseService, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    seal = GRANT["service_seal_key"]
+    Identity(sensor_id="hall-3", service_url="http://10.77.0.1:8400", service_seal_key=seal).save(tmp_path)
+    save_sensor_key(tmp_path, SensorKey("hall-3", 1, b"\x66" * 32))
+    code = EnrolmentCode.generate()
+    service.right(code, {**CAMERA, **change})
+    arguments = [code.text(), "--service", service.url, "--state", str(tmp_path), "--verification", "", "--camera"]
+    done = CliRunner().invoke(enrol, arguments)
+    assert done.exit_code == 1, done.output
+    assert words in done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity.toml", "sensor.key"]
+
+
+def test_credentials_of_systemd_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sensor.key` among the credentials is the board's, and must not pass for a further camera's."""
+    credentials, folder = tmp_path / "credentials", tmp_path / "state" / "hall-4"
+    for name, key in (("sensor.key", b"\x66" * 32), ("hall-5.key", b"\x55" * 32)):
+        write_atomic(credentials / name, SensorKey("x", 1, key).to_text())
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    seal = GRANT["service_seal_key"]
+    camera = Identity(sensor_id="hall-4", service_url="http://10.77.0.1", service_seal_key=seal, board="hall-3")
+    save_sensor_key(folder, SensorKey("hall-4", 1, b"\x77" * 32))
+    assert camera.load_key(folder).secret == b"\x77" * 32
+    assert camera.model_copy(update={"sensor_id": "hall-5"}).load_key(folder).secret == b"\x55" * 32
+    assert camera.model_copy(update={"sensor_id": "hall-3", "board": ""}).load_key(folder).secret == b"\x66" * 32
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from uplink.backoff import MAX_RETRY_AFTER, Backoff, http_date, retry_after
 from uplink.cli import send
 from uplink.identity import Identity, load_sensor_key, save_sensor_key
 from uplink.keyfiles import encode_key
+from uplink.keys import SensorKey
 from uplink.messages import CountRecord
 from uplink.sender import ASIDE_SECONDS, Result, Sender
 from uplink.signing import ANSWER_HEADER, parse_authorization, sign_answer
-from uplink.spool import Spool
+from uplink.spool import SPOOL_FOLDER, Spool
 from uplink.testing import LoopbackTransport, ReferenceService, serving
 from uplink.transport import Reply, RequestsTransport, TransportError
 
@@ -408,6 +409,38 @@ def test_the_command_drains_once(
         assert (document["sent"], document["waiting"], document["result"]) == (30, 0, "idle")
         result = CliRunner().invoke(send, [], env={"HEADROOM_STATE": str(state)})
         assert "0 records sent" in result.output
+
+
+def test_the_command_delivers_for_every_camera_of_a_board(
+    enrolled: Callable[[str], Path], open_spool: Opener, service: ReferenceService, record: Make, clock
+) -> None:
+    import time
+
+    service._clock = time.time
+    with serving(service) as url:
+        state = enrolled(url)
+        folder, name = state / "rear", "rear"
+        seal = encode_key(service.seal_keys.public_key)
+        rear = Identity(sensor_id=name, service_url=url, service_seal_key=seal, board=SENSOR)
+        rear.save(folder)
+        save_sensor_key(folder, SensorKey(name, 1, b"\x01" * 32))  # it will be refused; the others must not suffer
+        with open_spool() as spool:
+            spool.append([record(minute) for minute in range(3)])
+        with Spool(folder / SPOOL_FOLDER, name, rear.seal_public_key) as spool:
+            spool.append([record(minute).model_copy(update={"sensor_id": name}) for minute in range(2)])
+        result = CliRunner().invoke(send, ["--state", str(state), "--json", "--attempts", "1"])
+        assert result.exit_code == 1, result.output
+        document = json.loads(result.output)
+        assert (document["sent"], document["waiting"], document["result"]) == (3, 2, "configuration")
+        assert {name: one["waiting"] for name, one in document["sensors"].items()} == {SENSOR: 0, "rear": 2}
+        key = service.keys.sensor_key(name)
+        assert key is not None
+        save_sensor_key(folder, key)
+        result = CliRunner().invoke(send, ["--state", str(state)])
+        assert result.exit_code == 0, result.output
+        assert f"{SENSOR}: 0 records sent" in result.output
+        assert "rear: 2 records sent" in result.output
+    assert {sensor for sensor, _ in service.stored} == {SENSOR, "rear"}
 
 
 def test_the_command_ends_with_1_when_something_remains(
