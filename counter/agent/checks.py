@@ -16,6 +16,7 @@ from counter.agent import board
 from counter.agent.clock import AgentClock, SystemAgentClock, iso
 from counter.agent.feed import OpenFeed, open_feed
 from counter.agent.outbox import find_enrolment
+from counter.agent.power import Meters, measure
 from counter.agent.schedule import Schedule
 from counter.agent.settings import LEAST_FPS, CameraSettings, SensorSettings
 from counter.agent.state import ask
@@ -31,6 +32,7 @@ from uplink.signing import ANSWER_HEADER, SignatureError, sign_request, verify_a
 from uplink.transport import RequestsTransport, Transport, TransportError
 
 PICTURE_SECONDS = 15.0
+POWER_SECONDS = 1.0
 _LOOKS = 20
 _LEAST_FREE = 64 << 20
 
@@ -64,6 +66,7 @@ def check_all(
     feed: OpenFeed = open_feed,
     transport: Callable[[], Transport] = RequestsTransport,
     clock: AgentClock | None = None,
+    meters: Meters | None = None,
 ) -> list[Check]:
     """Try everything, in the order of the way of the data. Pictures are overwritten; only an empty batch is sent."""
     clock = clock or SystemAgentClock()
@@ -80,7 +83,7 @@ def check_all(
         found.append(Check("tunnel", well, tunnel["words"], todo))
     found += [_service(camera, state, transport, clock) for camera in settings.camera]
     found += _idle(settings, state)
-    found += _board(settings)
+    found += _board(settings, meters)
     return found
 
 
@@ -258,7 +261,9 @@ def _idle(settings: SensorSettings, state: Path) -> Iterator[Check]:
         yield Check(f"sensor {name}", "warn", "enrolled, but no camera counts as it", todo)
 
 
-def _board(settings: SensorSettings) -> Iterator[Check]:
+def _board(settings: SensorSettings, meters: Meters | None) -> Iterator[Check]:
+    power = measure(POWER_SECONDS, meters)
+    yield Check("power", "ok", power.words if power.watts is None else f"{power.watts:.1f} W: {power.words}")
     heat = board.temperature()
     if heat is not None and heat >= settings.work.warm:
         yield Check("temperature", "warn", f"{heat:.0f} degrees Celsius", "cool the board: it counts at a lower rate")
