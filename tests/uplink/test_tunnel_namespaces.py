@@ -37,15 +37,16 @@ pytestmark = [pytest.mark.tunnel, pytest.mark.timeout(180)]
 
 OUTER_SERVICE, OUTER_SENSOR = "192.0.2.1", "192.0.2.2"
 SENSOR = "zebra-marker-hall"
+REAR = "zebra-marker-rear"
 HEADROOM = [sys.executable, "-m", "headroom"]
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
-def records(first: int, number: int) -> list[CountRecord]:
+def records(first: int, number: int, sensor_id: str = SENSOR) -> list[CountRecord]:
     """One a minute, from the `first` minute on."""
     return [
         CountRecord(
-            sensor_id=SENSOR,
+            sensor_id=sensor_id,
             start=START + timedelta(minutes=minute),
             present=minute % 7,
             present_max=minute % 7 + 1,
@@ -209,7 +210,7 @@ def fill(state: Path, batch: list[CountRecord]) -> None:
         spool.append(batch)
 
 
-def stored(lab: Lab) -> list[tuple[datetime, int, int, int]]:
+def stored(lab: Lab, sensor_id: str = SENSOR) -> list[tuple[datetime, int, int, int]]:
     """What the store holds of the sensor, with the service stopped."""
     from analytics.runtime import open_store
     from analytics.service_keys import ServiceKeys
@@ -217,7 +218,7 @@ def stored(lab: Lab) -> list[tuple[datetime, int, int, int]]:
 
     settings = load_settings(lab.data)
     with open_store(settings, ServiceKeys.load(settings.keys)) as store:
-        found = store.counts("default", [SENSOR], START, START + timedelta(days=30))[SENSOR]
+        found = store.counts("default", [sensor_id], START, START + timedelta(days=30))[sensor_id]
     return sorted(
         (datetime.fromtimestamp(int(slot["start"]), UTC), int(slot["present"]), int(slot["entered"]), int(slot["left"]))
         for slot in found
@@ -341,6 +342,52 @@ def test_counts_travel_through_a_real_tunnel(lab: Lab) -> None:
         assert secret not in seen
     assert b"POST /v1/counts" in inner.read_bytes()  # the same probe does find it where it is readable
     assert SENSOR.encode() in inner.read_bytes()
+
+
+def peers(lab: Lab) -> list[str]:
+    """The addresses that the service's WireGuard lets in."""
+    dump = lab.ip("netns", "exec", lab.service_ns, "wg", "show", lab.service_if, "dump")
+    return sorted(address for peer in parse_dump(lab.service_if, dump, "").peers for address in peer.allowed_ips)
+
+
+def test_two_cameras_share_a_tunnel_and_another_board_does_not(lab: Lab) -> None:
+    """A third sensor, of a board of its own, may not speak through this one's tunnel, whatever it holds."""
+    server = lab.serve()
+    there = ["--service", f"http://{OUTER_SERVICE}:8401", "--verification", ""]
+    first = lab.administer("add", SENSOR, "--no-verification")
+    assert lab.sensor("sensor", "enrol", first["code"], *there)["tunnel_address"] == "10.77.0.2"
+    second = lab.administer("add", REAR, "--board", SENSOR, "--no-verification")
+    camera = lab.sensor("sensor", "enrol", second["code"], *there, "--camera")
+    assert (camera["board"], camera["tunnel_address"]) == (SENSOR, "10.77.0.2")
+    other = lab.folder / "other"
+    third = lab.administer("add", "other", "--no-verification")
+    assert lab.sensor("sensor", "enrol", third["code"], *there, state=other)["tunnel_address"] == "10.77.0.3"
+    lab.run(lab.sensor_ns, "tunnel", "up", "--interface", lab.sensor_if, "--state", str(lab.state))
+    assert peers(lab) == ["10.77.0.2/32", "10.77.0.3/32"]
+
+    fill(lab.state, records(0, 5))
+    fill(lab.state / REAR, records(0, 7, REAR))
+    sent = lab.send()
+    assert {name: one["sent"] for name, one in sent["sensors"].items()} == {SENSOR: 5, REAR: 7}
+    fill(other, records(0, 3, "other"))
+    refused = lab.send(other, code=1)
+    assert refused["waiting"] == 3
+
+    # One camera is revoked: the other goes on through the same tunnel. Then the board, with what is left of it.
+    assert lab.administer("revoke", REAR)["cameras"] == []
+    fill(lab.state, records(5, 5))
+    fill(lab.state / REAR, records(7, 1, REAR))
+    sent = lab.send(code=1)
+    assert {name: (one["sent"], one["waiting"]) for name, one in sent["sensors"].items()} == {
+        SENSOR: (5, 0),
+        REAR: (0, 1),
+    }
+    lab.administer("revoke", SENSOR)
+    assert peers(lab) == ["10.77.0.3/32"]
+    end(server)
+    assert stored(lab) == as_stored(records(0, 10))
+    assert stored(lab, REAR) == as_stored(records(0, 7, REAR))
+    assert stored(lab, "other") == []
 
 
 def in_namespace(namespace: str) -> Run:
