@@ -35,14 +35,46 @@ _EPSILON = 1e-5  # of torch's batch norm
 
 
 def read_checkpoint(path: Path) -> State:
-    """The averaged weights of a checkpoint: a ``.pt`` of training (needs torch) or the small ``.npz`` that ships."""
+    """The averaged weights of a checkpoint: a ``.pt`` of training (needs torch) or the small ``.npz`` that ships.
+
+    The heads that learned from a teacher have names that begin with ``copies.``
+    """
     if path.suffix == ".npz":
         with np.load(path) as file:
             return {name: file[name].astype(np.float32) for name in file.files}
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True)["average"]
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    state = dict(checkpoint["average"]) | {f"copies.{n}": v for n, v in checkpoint.get("copies", {}).items()}
     return {name: value.float().numpy() for name, value in state.items()}
+
+
+def with_teacher(state: State, lift: float) -> State:
+    """Both heads in one: the one that learned from labels and the one that learned from the teacher, the surer speaks.
+
+    Args:
+        lift: added to the logit of the teacher's head, so that a score means the same from either
+            (``models.training.calibrate``).
+    """
+    fused = without_teacher(state)
+    for k in range(len(STRIDES)):
+        weight, bias = state[f"copies.score.{k}.weight"], state[f"copies.score.{k}.bias"] + np.float32(lift)
+        fused[f"score.{k}.weight"] = np.concatenate([state[f"score.{k}.weight"], weight])
+        fused[f"score.{k}.bias"] = np.concatenate([state[f"score.{k}.bias"], bias])
+    return fused
+
+
+def without_teacher(state: State) -> State:
+    """The head that learned from labels alone."""
+    return {name: value for name, value in state.items() if not name.startswith("copies.")}
+
+
+def of_teacher(state: State) -> State:
+    """The teacher's copy alone, its boxes too."""
+    alone = without_teacher(state)
+    for part in (f"{head}.{k}.{of}" for head in ("score", "box") for k in range(3) for of in ("weight", "bias")):
+        alone[part] = state[f"copies.{part}"]
+    return alone
 
 
 def write_small(state: State, path: Path) -> None:
@@ -109,6 +141,8 @@ class _Network:
         """Scores ``[1, n]`` and boxes ``[1, n, 4]`` of one stride, for any height and width."""
         g, stride = self.g, float(STRIDES[k])
         logit = self._convolution(feature, self.state[f"score.{k}.weight"], self.state[f"score.{k}.bias"], 1, False)
+        if self.state[f"score.{k}.weight"].shape[0] > 1:  # the surer of several
+            logit = g.op("ReduceMax", logit, axes=[1], keepdims=1)
         sides = self._convolution(feature, self.state[f"box.{k}.weight"], self.state[f"box.{k}.bias"], 1, False)
         score = g.op("Reshape", g.op("Sigmoid", logit), g.ints(1, -1))
         reach = g.op("Mul", g.op("Exp", g.op("Clip", sides, g.const(-4.0), g.const(5.0))), g.const(stride))
@@ -220,8 +254,12 @@ def calibration_frames(shards: Path | None, real: Path | None, count: int = 64) 
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Open pictures to calibrate int8 on.",
 )
-@click.option("--door-threshold", default=0.4, show_default=True, type=click.FloatRange(0.1, 0.99))
-@click.option("--room-threshold", default=0.4, show_default=True, type=click.FloatRange(0.1, 0.99))
+@click.option(
+    "--calibration",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What models.training.calibrate wrote: thresholds, and how the two heads compare.",
+)
 @click.option(
     "--small", default=None, type=click.Path(path_type=Path), help="Write the weights in half precision here too."
 )
@@ -230,18 +268,22 @@ def main(
     out: Path,
     shards: Path | None,
     real: Path | None,
-    door_threshold: float,
-    room_threshold: float,
+    calibration: Path | None,
     small: Path | None,
 ) -> None:
     """Write fp32 and int8 files for doors and rooms.
 
     \b
     Example: python -m models.training.export --checkpoint runs/a-final/last.pt --out models/weights \\
-                 --shards runs/shards --real runs/real
+                 --calibration runs/calibration.json --shards runs/shards --real runs/real
     """
     state = read_checkpoint(checkpoint)
-    written = export(state, out, {"door": door_threshold, "room": room_threshold}, calibration_frames(shards, real))
+    fixed = {"door": 0.4, "room": 0.4, "lift": None}
+    if calibration is not None:
+        fixed |= json.loads(calibration.read_text(encoding="utf-8"))
+    lift = fixed.pop("lift")
+    heads = with_teacher(state, float(lift)) if lift is not None else without_teacher(state)
+    written = export(heads, out, {mode: float(fixed[mode] or 0.4) for mode in SIZES}, calibration_frames(shards, real))
     if small is not None:
         write_small(state, small)
     sizes: dict[str, Any] = {str(p): p.stat().st_size for files in written.values() for p in files.values()}

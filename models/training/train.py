@@ -111,8 +111,17 @@ def load(path: Path) -> dict[str, Any]:
     if path.suffix != ".npz":
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     with np.load(path) as file:
-        weights = {n: torch.from_numpy(file[n].astype(np.float32)) for n in file.files}
-    return {"net": weights, "average": weights, "average_steps": 1000, "seen": 10**6, "iteration": 0}
+        everything = {n: torch.from_numpy(file[n].astype(np.float32)) for n in file.files}
+    weights = {n: v for n, v in everything.items() if not n.startswith("copies.")}
+    copies = {n.removeprefix("copies."): v for n, v in everything.items() if n.startswith("copies.")}
+    return {
+        **({"copies": copies} if copies else {}),
+        "net": weights,
+        "average": weights,
+        "average_steps": 1000,
+        "seen": 10**6,
+        "iteration": 0,
+    }
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

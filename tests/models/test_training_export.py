@@ -63,6 +63,31 @@ def test_one_graph_takes_any_size() -> None:
         assert boxes[0, -1, 2] > width - 16 > boxes[0, -1, 0]
 
 
+def _with_copies(state: export.State) -> export.State:
+    """The same with heads that learned from a teacher."""
+    rng = np.random.default_rng(7)
+    heads = {n: v for n, v in state.items() if n.split(".")[0] in ("score", "box")}
+    return state | {f"copies.{n}": rng.normal(0, 0.4, v.shape).astype(np.float32) for n, v in heads.items()}
+
+
+def _outputs(state: export.State) -> list[np.ndarray]:
+    run = ort.InferenceSession(export.network(state).SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(3).normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    return run.run(["boxes", "scores"], {"image": x})
+
+
+def test_of_two_heads_the_surer_speaks() -> None:
+    state = _with_copies(_random_state())
+    boxes, scores = _outputs(export.with_teacher(state, 0.7))
+    own_boxes, own = _outputs(export.without_teacher(state))
+    _, copied = _outputs(export.of_teacher(state))
+    lifted = 1 / (1 + np.exp(-(np.log(copied / (1 - copied)) + 0.7)))
+    assert np.abs(scores - np.maximum(own, lifted)).max() < 1e-5
+    assert np.array_equal(boxes, own_boxes)
+    assert (scores > own + 1e-4).any()
+    assert (scores > lifted + 1e-4).any()
+
+
 def test_small_checkpoints_come_back(tmp_path: Path) -> None:
     state = _random_state()
     export.write_small(state, tmp_path / "small.npz")
