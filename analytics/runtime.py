@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from analytics.admin import create_admin_app
 from analytics.admin_socket import listen
 from analytics.domain.model import Organisation
+from analytics.login_desk import DirectLogins, login_router
 from analytics.service_keys import ServiceKeys
 from analytics.service_tunnel import ServiceTunnel
 from analytics.settings import ServiceSettings
@@ -152,6 +153,8 @@ class Service:
         cleanup.callback(settings.admin_socket.unlink, missing_ok=True)
         admin = create_admin_app(services.enrolment)
         admin.include_router(desk_router(DirectDesk(self._store, services.portal.keep)))
+        base_url = settings.public_url or _url(doors[0][1], tls is not None)
+        admin.include_router(login_router(DirectLogins(services.portal.people, base_url)))
         doors.append((admin, bound, None))
         return doors
 

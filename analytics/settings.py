@@ -198,10 +198,18 @@ class ServiceSettings(BaseModel):
     @property
     def service_url(self) -> str:
         """The address that sensors send to: inside the tunnel when there is one."""
-        if self.tunnel is None and self.public_url is not None:
+        if self.tunnel is None:
+            return self.portal_url
+        host = self.tunnel.ip
+        return f"http://[{host}]:{self.port}" if host.version == 6 else f"http://{host}:{self.port}"
+
+    @property
+    def portal_url(self) -> str:
+        """The address that people go to, as far as these settings know it."""
+        if self.public_url is not None:
             return self.public_url.rstrip("/")
-        host = self.tunnel.ip if self.tunnel else ipaddress.ip_address(self.host)
-        scheme = "https" if self.certificate is not None and self.tunnel is None else "http"
+        host = ipaddress.ip_address(self.host)
+        scheme = "https" if self.certificate is not None else "http"
         return f"{scheme}://[{host}]:{self.port}" if host.version == 6 else f"{scheme}://{host}:{self.port}"
 
 

@@ -43,8 +43,12 @@ class Links:
         user_id: str | None = None,
         invited_by: str = "",
         with_code: bool = False,
+        second_factor_off: bool = False,
     ) -> Handout:
-        """A new link. ``membership`` is what accepting it gives; None = a new password for ``user_id``."""
+        """A new link. ``membership`` is what accepting it gives; None = a new password for ``user_id``.
+
+        ``second_factor_off``: with the new password the second factor goes, too.
+        """
         secret, code = new_secret(), new_code() if with_code else None
         expires_at = self._clock() + life
         value = {
@@ -54,6 +58,7 @@ class Links:
             "by": invited_by,
             "code": code_digest(code, secret) if code else None,
             "attempts": CODE_TRIES,
+            "second_factor_off": second_factor_off,
             "expires_at": time_text(expires_at),
         }
         self._keep.put(KIND, INSTALLATION, digest(secret), value, expires_at=expires_at)
@@ -124,5 +129,6 @@ def _invitation(kept: Kept) -> Invitation:
         invited_by=value["by"],
         code_hash=value["code"],
         attempts_left=value["attempts"],
+        second_factor_off=value.get("second_factor_off", False),
         version=kept.version,
     )

@@ -69,6 +69,7 @@ class Invitation:
     invited_by: str = ""
     code_hash: str | None = field(default=None, repr=False)
     attempts_left: int = 5
+    second_factor_off: bool = False
     version: int = field(default=0, compare=False)
 
 

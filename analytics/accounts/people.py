@@ -128,6 +128,29 @@ class People:
         self._record(org_id, actor.id, "user.reset-link", {"user": user.id})
         return self._links.hand_out(None, RESET_LIFE, email=user.email, user_id=user.id, with_code=with_code)
 
+    def restore_link(self, email: str, by: str, *, second_factor_off: bool = False) -> Handout:
+        """The same for whoever runs the service: nobody of the organisation can give one any more.
+
+        Args:
+            by: who stands in the audit log of each of the person's organisations.
+            second_factor_off: using the link also takes the second factor off.
+
+        Raises:
+            AccountError: there is no such account, or it was shut.
+        """
+        user = self.by_email(email)
+        if user is None or user.disabled:
+            raise AccountError("there is no open account with this mail address")
+        for older in self._links.open():
+            if older.user_id == user.id:
+                self._links.withdraw(older.id)
+        for membership in user.memberships:
+            detail = {"user": user.id, "second_factor_off": second_factor_off}
+            self._record(membership.org_id, by, "user.reset-link", detail)
+        return self._links.hand_out(
+            None, RESET_LIFE, email=user.email, user_id=user.id, second_factor_off=second_factor_off
+        )
+
     def invitations(self, org_id: str) -> list[Invitation]:
         """Open invitations of an organisation."""
         return [i for i in self._links.open() if i.membership and i.membership.org_id == org_id]
@@ -175,11 +198,13 @@ class People:
                 address, name.strip() or address.partition("@")[0], password_hash, invitation.membership
             )
         else:
-            user = self._change(known.id, lambda user: _accepted(user, password_hash, invitation.membership))
+            user = self._change(known.id, lambda user: _accepted(user, password_hash, invitation))
             if invitation.membership is None:
                 self.end_sessions(user.id)
         for org_id in {m.org_id for m in user.memberships}:
             self._record(org_id, user.id, "user.accept" if invitation.membership else "user.reset-password", {})
+            if invitation.second_factor_off:
+                self._record(org_id, user.id, "user.totp-off", {})
         return user
 
     # --- login --------------------------------------------------------------------------------------------------------
@@ -446,9 +471,11 @@ class People:
         self._audit.record(org_id, actor, action, detail, at=self._clock())
 
 
-def _accepted(user: User, password_hash: str, membership: Membership | None) -> User:
+def _accepted(user: User, password_hash: str, invitation: Invitation) -> User:
     changed = replace(user, password_hash=password_hash)
-    return changed.with_membership(membership) if membership else changed
+    if invitation.second_factor_off:
+        changed = replace(changed, totp_secret=None, totp_last_step=0)
+    return changed.with_membership(invitation.membership) if invitation.membership else changed
 
 
 def _matching_step(secret: str, code: str, now: datetime) -> int | None:

@@ -16,18 +16,24 @@ from rich.table import Table
 from analytics.admin import Administration, CodeView, NewSensor, open_administration
 from analytics.cli.serve import data_option, settings_or_usage_error
 from analytics.enrolment import AdministrationError
+from analytics.login_desk import LinkOrder, open_logins
 from analytics.store.errors import StoreError
 from uplink.keyfiles import KeyFileError
 
 
 @click.group()
 def service() -> None:
-    """Administer the service: sensors and their enrolment."""
+    """Administer the service: sensors and their enrolment, and a way back in for people."""
 
 
 @service.group()
 def sensor() -> None:
     """Add, list and revoke sensors."""
+
+
+@service.group()
+def user() -> None:
+    """Let somebody back in whom nobody of their organisation can help."""
 
 
 def json_option(command: Any) -> Any:
@@ -44,9 +50,14 @@ _VERIFICATION = click.option(
 @contextmanager
 def _administration(data: Path) -> Iterator[tuple[Administration, str]]:
     settings = settings_or_usage_error(data, {})
+    with _reasons(), open_administration(settings) as administration:
+        yield administration, settings.organisation
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
     try:
-        with open_administration(settings) as administration:
-            yield administration, settings.organisation
+        yield
     except (AdministrationError, KeyFileError, StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -155,6 +166,35 @@ def revoke(sensor_id: str, with_cameras: bool, data: Path, as_json: bool) -> Non
     click.echo(f"Sensor {first.id} is revoked.")
     for camera in cameras:
         click.echo(f"Sensor {camera.id}, a camera of its board, is revoked.")
+
+
+@user.command(
+    epilog="""\b
+Examples:
+  headroom service user link a.jansen@example.org
+  headroom service user link a.jansen@example.org --second-factor-off       (the phone with the codes is lost too)"""
+)
+@click.argument("email", metavar="MAIL")
+@click.option("--second-factor-off", is_flag=True, help="Using the link also switches the second factor off.")
+@data_option
+@json_option
+def link(email: str, second_factor_off: bool, data: Path, as_json: bool) -> None:
+    """Print a link with which somebody who has an account sets a new password.
+
+    For the only controller of an organisation who lost their login: others ask their controller. It works once, within
+    an hour, and ends all sessions of the account; older ones of it stop working. Make sure who asks: the link is the
+    account. It is written to the audit log. Needs the service's data folder, and works beside a running service.
+    """
+    settings = settings_or_usage_error(data, {})
+    with _reasons(), open_logins(settings) as logins:
+        made = logins.link(LinkOrder(email=email, second_factor_off=second_factor_off))
+    if as_json:
+        click.echo(made.model_dump_json())
+        return
+    click.echo(f"This link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC:")
+    click.echo(f"  {made.link}")
+    if second_factor_off:
+        click.echo("Using it also switches the second factor off.")
 
 
 def _show_code(issued: CodeView, as_json: bool) -> None:
