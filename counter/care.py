@@ -287,12 +287,19 @@ def run_with_care(
 ) -> None:
     """Run one agent after the other, each with the settings that hold then, until ``stop`` is set.
 
+    With remote care switched off, one agent with the sensor's own settings: nothing is reported, and what was kept of
+    remote configurations does not hold.
+
     Args:
         begin: an agent for these settings, ready to run; whatever it raises for the sensor's own settings is raised.
         own: the settings of the sensor's own file.
         state: the state folder.
         make_client: default: reports as the board's sensor to the service that it is enrolled with.
     """
+    if not own.care.enabled:
+        log.info("remote care is off: [care] enabled = false")
+        begin(own).run(stop)
+        return
     remote = RemoteSettings(state)
     while not stop.is_set():
         settings = remote.begin(own)

@@ -176,6 +176,19 @@ class WorkSettings(BaseModel):
         return self
 
 
+class CareSettings(BaseModel):
+    """Remote care: a report a minute, and what the service may order."""
+
+    model_config = _STRICT
+
+    enabled: bool = Field(
+        True,
+        title="Enabled",
+        description="Whether the sensor reports how it is, and takes measuring hours, rates and restarts from the "
+        "service. Off: only counts leave it, and only this file holds.",
+    )
+
+
 class SensorSettings(BaseModel):
     """All of ``sensor.toml``."""
 
@@ -190,6 +203,7 @@ class SensorSettings(BaseModel):
     hours: Hours = Field(Hours(), title="Measuring hours", description="Outside them the camera is closed.")
     health: HealthSettings = Field(HealthSettings(), title="View health")
     work: WorkSettings = Field(WorkSettings(), title="Work")
+    care: CareSettings = Field(CareSettings(), title="Remote care")
 
     @field_validator("interval")
     @classmethod

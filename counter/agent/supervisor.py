@@ -131,6 +131,7 @@ class Agent:
             "measuring": self.schedule.is_open(now),
             "next_change": None if change is None else iso(change),
             "zone": self.settings.hours.zone,
+            "care": self.settings.care.model_dump(),
             "cameras": cameras,
             "board": board.report(),
             "hung": [worker.sensor_id for worker in self._hung()],

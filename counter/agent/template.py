@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from counter.agent.schedule import DAYS, Hours, window_text
-from counter.agent.settings import CameraSettings, HealthSettings, SensorSettings, WorkSettings
+from counter.agent.settings import CameraSettings, CareSettings, HealthSettings, SensorSettings, WorkSettings
 
 _UNITS = {
     "interval": "s",
@@ -50,7 +50,7 @@ def render(camera: str, zone: str, scene: str | None = None) -> str:
         "# Headroom sensor. Test it with: headroom sensor check      Run it with: headroom sensor run",
         "# Lines that begin with '# name = ...' show defaults. Files are looked for beside this one.",
         "",
-        *_fields(SensorSettings, skip={"camera", "hours", "health", "work"}, active={"version", "interval"}),
+        *_fields(SensorSettings, skip={"camera", "hours", "health", "work", "care"}, active={"version", "interval"}),
         "",
         "# One table [[camera]] for each camera of this board; with several each needs the sensor_id it counts as.",
         "[[camera]]",
@@ -78,6 +78,10 @@ def render(camera: str, zone: str, scene: str | None = None) -> str:
         "# How hard the board may work.",
         "[work]",
         *_fields(WorkSettings),
+        "",
+        "# What the service may know of this sensor, and ask of it, besides the counts.",
+        "[care]",
+        *_fields(CareSettings),
     ]
     return "\n".join(out) + "\n"
 

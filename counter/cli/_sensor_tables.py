@@ -36,6 +36,8 @@ def print_status(document: dict[str, Any], faults: Sequence[str]) -> None:
         board = document["board"]
         heat = "" if board["temperature"] is None else f", {board['temperature']:.0f} degrees Celsius"
         console.print(f"board: {board['memory_mib']} MiB, load {board['load']} a CPU{heat}")
+        if not document.get("care", {}).get("enabled", True):
+            console.print("remote care: off; sensor.toml alone holds ([care] enabled = false)")
     tunnel = document["tunnel"]
     console.print(f"tunnel: {tunnel['state']}: {escape(tunnel['words'])}")
     cameras = [one for one in document.get("enrolled", []) if one["board"]]
