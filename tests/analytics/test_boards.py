@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from analytics.accounts.rights import Right
 from analytics.cli.service import service as service_command
 from analytics.domain.model import Organisation, Sensor
 from analytics.enrolment import AdministrationError, Enrolment
@@ -316,7 +317,16 @@ def test_a_new_card_for_the_board_keeps_its_cameras(parts: Bench) -> None:
     assert kind(parts.post(rear, [record("hall-rear")], client=from_address(parts, "10.77.0.2", SERVICE))) == "taken"
 
 
-# -- the command line
+# -- how it shows
+
+
+def test_the_api_names_the_board_of_a_further_camera(parts: Bench) -> None:
+    enrol(parts, "hall-rear", enrol(parts, "hall"))
+    portal = parts.services.portal
+    chief = portal.people.accept(portal.people.first_link("default").secret, "a set of words", email="a@b.example")
+    secret = portal.tokens.create(chief, "default", "BI", [Right.SEE_SENSORS])
+    answer = parts.client.get("/v1/organisations/default/sensors", headers={"Authorization": f"Bearer {secret}"})
+    assert [(item["id"], item["board"]) for item in answer.json()["items"]] == [("hall", None), ("hall-rear", "hall")]
 
 
 def invoke(*arguments: str, code: int = 0) -> str:
