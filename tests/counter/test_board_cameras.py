@@ -9,6 +9,7 @@ import pytest
 from counter.agent.outbox import find_board, find_enrolment
 from counter.agent.settings import CameraSettings
 from counter.agent.summary import enrolled_sensors
+from counter.cli._sensor_tables import print_status
 from uplink.identity import Identity, IdentityError, save_sensor_key
 from uplink.keyfiles import encode_key
 from uplink.keys import SensorKey
@@ -73,3 +74,13 @@ def test_the_status_names_who_is_enrolled(state: Path) -> None:
     ]
     (state / "hall-rear" / "identity.toml").write_text("damaged")
     assert enrolled_sensors(state) == []
+
+
+def test_the_status_says_in_words_whose_tunnel_the_cameras_share(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"running": False, "tunnel": {"state": "ok", "words": "handshake 3 s ago"}}
+    print_status(document | {"enrolled": enrolled_sensors(state)}, [])
+    assert "board hall: hall-rear speaks through its tunnel (10.77.0.2) too" in capsys.readouterr().out
+    print_status(document | {"enrolled": enrolled_sensors(state)[:1]}, [])
+    assert "speak" not in capsys.readouterr().out
