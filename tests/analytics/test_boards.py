@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from analytics.domain.model import Organisation, Sensor
 from analytics.enrolment import AdministrationError, Enrolment
 from analytics.service_keys import load_or_create
 from analytics.service_tunnel import ServiceTunnel
-from analytics.settings import TunnelSettings
+from analytics.settings import Limits, TunnelSettings
 from analytics.store.base import Store
 from analytics.store.errors import AlreadyExistsError
 from analytics.web.portal.core import PortalStore
@@ -315,6 +316,99 @@ def test_a_new_card_for_the_board_keeps_its_cameras(parts: Bench) -> None:
     code = parts.services.enrolment.issue("hall-rear", verification=False)
     rear = Blank(parts.services.enrolment, code.code, board=grant.sensor_key()).knock().sensor_key()
     assert kind(parts.post(rear, [record("hall-rear")], client=from_address(parts, "10.77.0.2", SERVICE))) == "taken"
+
+
+class Model:
+    """What ought to hold, kept apart from the service: who has which board, address and key."""
+
+    def __init__(self, parts: Bench) -> None:
+        self.parts, self.enrolment = parts, parts.services.enrolment
+        self.board: dict[str, str] = {}
+        self.address: dict[str, str] = {}
+        self.enrolled: set[str] = set()
+        self.revoked: set[str] = set()
+        self.minute = 0
+
+    def add(self, board: str | None) -> None:
+        name = f"s{len(self.board)}"
+        try:
+            self.enrolment.add(name, org_id="default", verification=False, board=board)
+        except AdministrationError:
+            assert board is not None
+            assert board in self.revoked or self.board[board] != board
+        else:
+            self.board[name] = board or name
+
+    def enrol(self, name: str) -> None:
+        """A new code, spent at once; also for one that is enrolled already, on a new card."""
+        board = self.board[name]
+        try:
+            code = self.enrolment.issue(name, verification=False).code
+        except AdministrationError:
+            assert {name, board} & self.revoked
+            return
+        proof = self.key(board) if board != name else None
+        blank = Blank(self.enrolment, code, board=proof)
+        if board != name and board not in self.enrolled:
+            assert refused(blank) == "board-not-enrolled"
+            return
+        grant = blank.knock()
+        self.enrolled.add(name)
+        if board == name:
+            assert grant.tunnel is not None
+            self.address[name] = grant.tunnel.address
+        else:
+            assert (grant.tunnel, grant.board) == (None, board)
+
+    def revoke(self, name: str) -> None:
+        ended = {name} | {other for other, board in self.board.items() if board == name and other not in self.revoked}
+        assert {sensor.id for sensor in self.enrolment.revoke(name, with_cameras=True)} == ended
+        self.revoked |= ended
+        self.address.pop(name, None)
+
+    def key(self, name: str) -> SensorKey:
+        key = self.parts.services.keys.master.sensor_key(name)
+        assert key is not None
+        return key
+
+    def check(self) -> None:
+        """Every sensor from every address that is in use, was in use, or is this machine's own."""
+        assert len(set(self.address.values())) == len(self.address)
+        for name, board in self.board.items():
+            works = {name, board} <= self.enrolled - self.revoked
+            for address in ("127.0.0.1", "10.77.0.2", "10.77.0.3", "10.77.0.4"):
+                self.minute += 1
+                way = from_address(self.parts, address, "127.0.0.1" if address == "127.0.0.1" else SERVICE)
+                answer = kind(self.parts.post(self.key(name), [record(name, self.minute)], client=way))
+                right = address in ("127.0.0.1", self.address.get(board))
+                assert answer == ("not-proven" if not works else "taken" if right else "wrong-tunnel-address")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_ordered_in_whatever_order_the_door_follows(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    limits = Limits(stranger_burst=100_000, sensor_burst=100_000)
+    with bench(tmp_path, tunnel=TUNNEL, limits=limits) as parts:
+        model = Model(parts)
+        model.add(None)
+        for _ in range(14):
+            name = chance.choice(list(model.board))
+            order = chance.choices(("board", "camera", "enrol", "revoke"), (1, 3, 6, 1))[0]
+            match order:
+                case "board":
+                    model.add(None)
+                case "camera":
+                    model.add(name)
+                case "enrol":
+                    model.enrol(name)
+                case _:
+                    model.revoke(name)
+        for name in list(model.board):
+            model.enrol(name)
+            model.check()
+        for name in chance.sample(list(model.board), len(model.board)):
+            model.revoke(name)
+            model.check()
 
 
 # -- how it shows
