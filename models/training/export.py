@@ -31,6 +31,7 @@ NAME = "headroom-person"
 SIZES = {"door": (416, 256), "room": (960, 544)}
 MEAN, SCALE = 114.0, 1 / 58.0
 STRIDES = (8, 16, 32)
+NMS_IOU = 0.5
 _EPSILON = 1e-5  # of torch's batch norm
 
 
@@ -202,7 +203,9 @@ def export(
     written: dict[str, dict[str, Path]] = {}
     std = 1 / SCALE
     for mode, size in SIZES.items():
-        recipe = Recipe(mean=(MEAN,) * 3, std=(std,) * 3, layout="boxes-scores", threshold=thresholds[mode])
+        recipe = Recipe(
+            mean=(MEAN,) * 3, std=(std,) * 3, layout="boxes-scores", threshold=thresholds[mode], nms_iou=0.5
+        )
         target = folder / f"{NAME}-{mode}.onnx"
         optimise(
             published,

@@ -39,7 +39,8 @@ def frame(sample: Sample, size: tuple[int, int], rng: Generator, zoom: tuple[flo
     above = "door" in sample.kind or "fisheye" in sample.kind
     angle = rng.normal(0, 0.05)
     if above and rng.random() < 0.7:
-        angle += float(rng.choice([math.pi / 2, math.pi, -math.pi / 2])) if rng.random() < 0.7 else rng.uniform(0, 6.28)
+        any_way, quarters = rng.random() < 0.15, (math.pi / 2, math.pi, -math.pi / 2)
+        angle += rng.uniform(0, 2 * math.pi) if any_way else float(rng.choice(quarters))
     quarter = abs(math.sin(angle)) > 0.7
     fill = max(out_w / (height if quarter else width), out_h / (width if quarter else height))
     scale = fill * math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1])))
@@ -66,22 +67,17 @@ def frame(sample: Sample, size: tuple[int, int], rng: Generator, zoom: tuple[flo
     else:
         warp = matrix
     image = cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderValue=(grey, grey, grey))
-    return _label(image, sample, matrix, rotated=abs(math.sin(2 * angle)) > 0.25)
+    return _label(image, sample, matrix)
 
 
-def _label(image: U8, sample: Sample, matrix: F32, rotated: bool) -> Example:
+def _label(image: U8, sample: Sample, matrix: F32) -> Example:
     boxes = sample.boxes
     if not len(boxes):
         return Example(image, np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
-    x, y = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
-    if rotated:  # the hull of a turned box is too large: an octagon inside it is nearer to a body
-        cx, cy = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
-        t = np.arange(8) * math.pi / 4
-        x = cx + (boxes[:, 2:3] - boxes[:, :1]) / 2 * np.cos(t) * 1.04
-        y = cy + (boxes[:, 3:4] - boxes[:, 1:2]) / 2 * np.sin(t) * 1.04
-    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
-    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
-    whole = np.stack([u.min(1), v.min(1), u.max(1), v.max(1)], 1)
+    # a body is nearer to an ellipse than to its box: the hull of a turned box would be too large
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    half = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (matrix[:, :2] ** 2).T)
+    whole = np.concatenate([middle - half, middle + half], 1)
     height, width = image.shape[:2]
     cut = whole.copy()
     cut[:, [0, 2]] = cut[:, [0, 2]].clip(0, width)
