@@ -120,7 +120,7 @@ class Shares:
             raise ForbiddenError("this share has ended")
         if not actor.allows(Right.SEE_FIGURES, org_id):
             raise ForbiddenError("you have no right to see figures")
-        if share.demands_pin and not self._people.check_pin(actor, pin):
+        if share.demands_pin and not self._people.own.check_pin(actor, pin):
             raise CodeError("this share demands your personal PIN")
         now = self._clock()
         self._audit.record(share.from_org, f"organisation {org_id}", "share.look", {"share": share.id}, at=now)

@@ -62,7 +62,7 @@ class Site:
         email = f"u{len(people.members(org))}.{org}@campus.example"
         handout = people.invite(self.chief(org), email, Membership(org, role, buildings, extra, without))
         user = people.accept(handout.secret, PASSWORD, name=f"{role.value} person")
-        people.set_language(user, language)
+        people.own.set_language(user, language)
         secret, _ = people.login(email, PASSWORD)
         client = TestClient(self.app, follow_redirects=False, headers={"accept": "text/html"})
         client.cookies.set(cookie_name(False), secret)

@@ -223,8 +223,8 @@ def test_a_rotated_session_has_another_secret_and_the_old_one_is_dead(world: Wor
 
 def test_the_second_factor_is_asked_for_and_each_code_works_once(world: World) -> None:
     chief = world.controller()
-    secret = world.people.new_totp()
-    world.people.enable_totp(chief, secret, pyotp.TOTP(secret).at(world.now))
+    secret = world.people.own.new_totp()
+    world.people.own.enable_totp(chief, secret, pyotp.TOTP(secret).at(world.now))
     with pytest.raises(SecondFactorNeededError):
         world.people.login(chief.email, PASSWORD)
     with pytest.raises(LoginError, match="used already"):
@@ -339,7 +339,7 @@ def test_a_share_is_activated_once_demands_the_pin_and_is_seen_in_both_logs(worl
     share = world.shares.activate(other, "other", offer.secret)
     with pytest.raises(LinkError):
         world.shares.activate(other, "other", offer.secret)
-    other = world.people.set_pin(other, PASSWORD, "4711")
+    other = world.people.own.set_pin(other, PASSWORD, "4711")
     with pytest.raises(CodeError):
         world.shares.look(other, "other", share.id, pin="0000")
     assert world.shares.look(other, "other", share.id, pin="4711").buildings == {"main"}
@@ -389,7 +389,7 @@ def test_a_person_can_be_exported_and_erased(world: World) -> None:
     chief = world.controller()
     viewer = world.member(chief, Role.VIEWER)
     world.people.login(viewer.email, PASSWORD)
-    data = world.people.personal_data(viewer.id)
+    data = world.people.own.personal_data(viewer.id)
     assert data["email"] == viewer.email and len(data["sessions"]) == 1
     assert "login" in {entry["action"] for entry in data["audit"][ORG]}
     world.people.remove_member(chief, viewer.id, ORG)

@@ -52,8 +52,8 @@ class World:
         return secret
 
     def with_second_factor(self) -> str:
-        secret = self.people.new_totp()
-        self.people.enable_totp(self.chief, secret, pyotp.TOTP(secret).at(self.now))
+        secret = self.people.own.new_totp()
+        self.people.own.enable_totp(self.chief, secret, pyotp.TOTP(secret).at(self.now))
         self.now += timedelta(minutes=1)
         return secret
 

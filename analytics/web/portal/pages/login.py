@@ -109,14 +109,14 @@ def _add_account_pages(pages: Pages) -> None:
 
     @pages.post("/account/language", LOGGED_IN)
     def language(request: Request, who: Who, language: Text = "nl") -> Response:
-        portal_of(request).people.set_language(who.user, language)
+        portal_of(request).people.own.set_language(who.user, language)
         return RedirectResponse("/account", 303)
 
     @pages.post("/account/password", LOGGED_IN)
     def password(request: Request, who: Who, present: Secret = "", new: Secret = "") -> Response:
         portal = portal_of(request)
         try:
-            portal.people.change_password(who.user, present, new)
+            portal.people.own.change_password(who.user, present, new)
         except AccountError as error:
             return _account_page(request, who, problem=str(error), status=400)
         portal.people.end_sessions(who.user.id, but=who.session.id)
@@ -126,15 +126,15 @@ def _add_account_pages(pages: Pages) -> None:
 
     @pages.post("/account/totp/on", LOGGED_IN)
     def totp_on(request: Request, who: Who, secret: Text = "", code: Text = "") -> Response:
-        return _own_change(request, who, lambda p: p.enable_totp(who.user, secret, code), "totp-on")
+        return _own_change(request, who, lambda p: p.own.enable_totp(who.user, secret, code), "totp-on")
 
     @pages.post("/account/totp/off", LOGGED_IN)
     def totp_off(request: Request, who: Who, password: Secret = "") -> Response:
-        return _own_change(request, who, lambda p: p.disable_totp(who.user, password), "totp-off")
+        return _own_change(request, who, lambda p: p.own.disable_totp(who.user, password), "totp-off")
 
     @pages.post("/account/pin", LOGGED_IN)
     def pin(request: Request, who: Who, pin: Text = "", pin_password: Secret = "") -> Response:
-        return _own_change(request, who, lambda p: p.set_pin(who.user, pin_password, pin), "pin")
+        return _own_change(request, who, lambda p: p.own.set_pin(who.user, pin_password, pin), "pin")
 
     @pages.post("/account/logout-everywhere", LOGGED_IN)
     def logout_everywhere(request: Request, who: Who) -> Response:
@@ -143,7 +143,7 @@ def _add_account_pages(pages: Pages) -> None:
 
     @pages.get("/account/data.json", LOGGED_IN)
     def data(request: Request, who: Who) -> Response:
-        return JSONResponse(portal_of(request).people.personal_data(who.user.id))
+        return JSONResponse(portal_of(request).people.own.personal_data(who.user.id))
 
 
 _DONE = {
@@ -168,7 +168,7 @@ def _account_page(request: Request, who: Guest, *, problem: str = "", done: str 
     people: People = portal_of(request).people
     return bare_page(
         request, "account.html", who.t, who=who, status=status, problem_text=who.t(problem), done=done,
-        totp_secret=people.new_totp(), sessions=people.sessions(who.user.id), this_session=who.session.id,
+        totp_secret=people.own.new_totp(), sessions=people.sessions(who.user.id), this_session=who.session.id,
     )  # fmt: skip
 
 
