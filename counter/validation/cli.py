@@ -12,14 +12,16 @@ from rich.console import Console
 
 from counter.validation.collect import CollectError, Collector
 from counter.validation.data import DataError, Window, load_window, save_window
-from counter.validation.report import as_html, as_json, as_table
+from counter.validation.language import LANGUAGES, Language
+from counter.validation.pages import as_html, as_table
+from counter.validation.presence import NEAR_SECONDS, compare
+from counter.validation.report import Findings, as_json
 from counter.validation.server import TallyPage
 from counter.validation.statistics import (
     DEFAULT_ALPHA,
     DEFAULT_INTERVAL,
     DEFAULT_MARGIN,
     DEFAULT_TOLERANCE,
-    Evaluation,
     Verdict,
     evaluate,
 )
@@ -36,6 +38,7 @@ Examples:
   headroom sensor validate --listen 192.0.2.20:8180 --minutes 30 --html report.html
   headroom sensor validate --listen 192.0.2.20:8180 --margin 3 --save hall-3.json
   headroom sensor validate --from hall-3.json --tolerance 1.5 --json | jq .verdict
+  headroom sensor validate --from hall-3.json --language nl --html rapport.html
 
 Exit code 0: the bias was shown to lie inside the margin. 3: it was not (not passed, or too short to tell)."""
 )
@@ -93,6 +96,9 @@ Exit code 0: the bias was shown to lie inside the margin. 3: it was not (not pas
 @click.option(
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write the report as an HTML page."
 )
+@click.option(
+    "--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the report: English or Dutch."
+)
 @click.option("--json", "as_document", is_flag=True, help="Print one JSON document on stdout.")
 def validate(
     minutes: float,
@@ -106,13 +112,15 @@ def validate(
     save: Path | None,
     source: Path | None,
     page: Path | None,
+    language: str,
     as_document: bool,
 ) -> None:
     """Compare the running sensor with a person who counts by hand.
 
     A person opens the printed address on a phone, stands where everybody who passes can be seen, and taps once for each
-    person. The page shows nothing of what the sensor counts. The report gives precision and recall of the events, WAPE
-    per interval, and the signed bias with a test of equivalence: in words, whether the sensor passed.
+    person; or counts who is there, now and then, and types the number; or both. The page shows nothing of what the
+    sensor counts. The report gives precision and recall of the events, WAPE per interval, the error in people present,
+    and the signed biases with a test of equivalence: in words, whether the sensor passed.
     """
     for name, path in (("--save", save), ("--html", page)):
         if path is not None and not path.absolute().parent.is_dir():
@@ -137,19 +145,20 @@ def validate(
         margin=margin / 100,
         alpha=alpha,
     )
-    _report(result, window, page, as_document)
-    if result.verdict is not Verdict.PASSED:
+    presence = compare(window.hand_present, window.sensor_present, window.start, window.end, margin / 100, alpha)
+    found = Findings(window.sensor_id, result, presence, window.coverage)
+    _report(found, Language(language), page, as_document)
+    if found.verdict is not Verdict.PASSED:
         raise SystemExit(3)
 
 
-def _report(result: Evaluation, window: Window, page: Path | None, as_document: bool) -> None:
-    said = (result, window.sensor_id, window.coverage)
+def _report(found: Findings, language: Language, page: Path | None, as_document: bool) -> None:
     if page is not None:
-        _write(lambda: write_atomic(page, as_html(*said).encode(), 0o644), page)
+        _write(lambda: write_atomic(page, as_html(found, language).encode(), 0o644), page)
     if as_document:
-        click.echo(json.dumps(as_json(*said)))
+        click.echo(json.dumps(as_json(found, language)))
     else:
-        Console(highlight=False).print(as_table(*said))
+        Console(highlight=False).print(as_table(found, language))
 
 
 def _write(write: object, path: Path) -> None:
@@ -193,7 +202,10 @@ def _hold(minutes: float, listen: str, sensor_id: str | None, state: Path, toler
     if end - start < 1.0:
         raise click.ClickException("the window was over before it had begun; nothing can be said")
     events = collector.events(start - tolerance, end + tolerance)
-    return Window(collector.sensor_id, start, end, tuple(page.tally.events()), tuple(events), collector.coverage)
+    heads = page.tally.heads()
+    near = [look for look in collector.present(start, end) if any(abs(look.t - one.t) <= NEAR_SECONDS for one in heads)]
+    hand = tuple(page.tally.events())
+    return Window(collector.sensor_id, start, end, hand, tuple(events), collector.coverage, tuple(heads), tuple(near))
 
 
 def _watch(page: TallyPage, collector: Collector) -> tuple[float, float]:

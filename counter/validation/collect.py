@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from counter.agent import state as agent_state
 from counter.types import Direction
+from counter.validation.presence import Heads
 from counter.validation.statistics import Event
 
 Ask = Callable[[Path, str], Any]
@@ -20,7 +22,7 @@ class CollectError(Exception):
 
 
 class Collector:
-    """Gathers one sensor's crossings, and how much of the time it looked, by asking its agent now and then.
+    """Gathers one sensor's crossings, how many it sees, and how much of the time it looked, by asking its agent.
 
     An agent that is restarted forgets what it remembered: what was gathered before stays gathered.
 
@@ -28,14 +30,24 @@ class Collector:
         state: the agent's state folder.
         sensor_id: which of its cameras; None where it has one.
         ask: speaks to the agent.
+        clock: the sensor's wall clock, seconds since 1970.
 
     Raises:
         CollectError: no agent answers, or the camera must be named.
     """
 
-    def __init__(self, state: Path, sensor_id: str | None = None, *, ask: Ask = agent_state.ask) -> None:
+    def __init__(
+        self,
+        state: Path,
+        sensor_id: str | None = None,
+        *,
+        ask: Ask = agent_state.ask,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._state = state
         self._ask = ask
+        self._clock = clock
+        self._present: list[Heads] = []
         self._events: Counter[_Key] = Counter()
         self._looks = self._seen = 0
         self.sensor_id = self._choose(sensor_id)
@@ -52,11 +64,17 @@ class Collector:
         camera: dict[str, Any] = next((c for c in status.get("cameras", []) if c["sensor_id"] == self.sensor_id), {})
         counting = camera.get("state") == "counting" and camera.get("health") == ["ok"]
         self._seen += counts and counting
+        if counting and isinstance(camera.get("present"), int):
+            self._present.append(Heads(self._clock(), camera["present"]))
         return counting
 
     def events(self, start: float, end: float) -> list[Event]:
         """Crossings from ``start`` to ``end``, seconds since 1970, in order of time."""
         return sorted(Event(t, Direction(way)) for t, _, way in self._events.elements() if start <= t <= end)
+
+    def present(self, start: float, end: float) -> list[Heads]:
+        """Whom it saw when it was asked, from ``start`` to ``end``."""
+        return [look for look in self._present if start <= look.t <= end]
 
     @property
     def coverage(self) -> float | None:

@@ -1,20 +1,24 @@
 """A window of validation as a file: what the person and the sensor said, to be evaluated again or elsewhere.
 
 {"sensor_id": "hall-3", "start": 1767600000.0, "end": 1767601800.0, "coverage": 1.0,
- "hand": [{"t": 1767600003.2, "direction": "entered"}], "sensor": [...]}
+ "hand": [{"t": 1767600003.2, "direction": "entered"}], "sensor": [...],
+ "hand_present": [{"t": 1767600060.0, "people": 12}], "sensor_present": [...]}
+
+The last two may be left out: nobody counted who was there.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from counter.types import Direction
+from counter.validation.presence import Heads
 from counter.validation.statistics import Event
 from uplink.keyfiles import write_atomic
-from uplink.messages import MAX_START
+from uplink.messages import MAX_PEOPLE, MAX_START
 
 
 class DataError(ValueError):
@@ -23,7 +27,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Both lists of events. Moments are seconds since 1970; no picture, no track, no person."""
+    """What both said: passages, and people present. Moments are seconds since 1970; no picture, no track, no person."""
 
     sensor_id: str
     start: float
@@ -31,6 +35,8 @@ class Window:
     hand: tuple[Event, ...]
     sensor: tuple[Event, ...]
     coverage: float | None = None
+    hand_present: tuple[Heads, ...] = ()
+    sensor_present: tuple[Heads, ...] = ()
 
 
 def save_window(window: Window, path: Path) -> None:
@@ -42,6 +48,8 @@ def save_window(window: Window, path: Path) -> None:
         "coverage": window.coverage,
         "hand": [{"t": event.t, "direction": event.direction.value} for event in window.hand],
         "sensor": [{"t": event.t, "direction": event.direction.value} for event in window.sensor],
+        "hand_present": [asdict(heads) for heads in window.hand_present],
+        "sensor_present": [asdict(heads) for heads in window.sensor_present],
     }
     write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
 
@@ -67,7 +75,11 @@ def load_window(path: Path) -> Window:
     if coverage is not None and (not isinstance(coverage, int | float) or not 0 <= coverage <= 1):
         raise DataError(f"{path}: coverage: expected 0 to 1 or null")
     hand, sensor = (_events(path, name, document.get(name)) for name in ("hand", "sensor"))
-    return Window(str(document.get("sensor_id", "?")), start, end, hand, sensor, coverage)
+    hand_present, sensor_present = (
+        _heads(path, name, document.get(name, [])) for name in ("hand_present", "sensor_present")
+    )
+    name = str(document.get("sensor_id", "?"))
+    return Window(name, start, end, hand, sensor, coverage, hand_present, sensor_present)
 
 
 def _events(path: Path, name: str, value: Any) -> tuple[Event, ...]:
@@ -80,6 +92,19 @@ def _events(path: Path, name: str, value: Any) -> tuple[Event, ...]:
             raise DataError(f'{path}: {where}: expected {{"t": seconds since 1970, "direction": "entered" or "left"}}')
         events.append(Event(_seconds(path, f"{where}.t", entry.get("t")), Direction(entry["direction"])))
     return tuple(events)
+
+
+def _heads(path: Path, name: str, value: Any) -> tuple[Heads, ...]:
+    if not isinstance(value, list):
+        raise DataError(f"{path}: {name}: expected a list of counts")
+    counts = []
+    for number, entry in enumerate(value):
+        where = f"{name}[{number}]"
+        people = entry.get("people") if isinstance(entry, dict) else None
+        if isinstance(people, bool) or not isinstance(people, int) or not 0 <= people <= MAX_PEOPLE:
+            raise DataError(f'{path}: {where}: expected {{"t": seconds since 1970, "people": 0 to {MAX_PEOPLE}}}')
+        counts.append(Heads(_seconds(path, f"{where}.t", entry.get("t")), people))
+    return tuple(counts)
 
 
 def _seconds(path: Path, name: str, value: Any) -> float:

@@ -1,106 +1,240 @@
-"""The report of a validation: in words, as a table, as JSON and as one HTML page."""
+"""The report of a validation, in words and as plain data: Dutch or English."""
 
 from __future__ import annotations
 
-import html
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from counter.types import Direction
-from counter.validation.statistics import Agreement, Equivalence, Evaluation, Verdict
-
-WORDS = {Direction.ENTERED: "people entering", Direction.LEFT: "people leaving"}
-_STYLE = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.UNDECIDED: "bold yellow"}
-_HEADLINE = {
-    Verdict.PASSED: "Passed",
-    Verdict.FAILED: "Not passed",
-    Verdict.UNDECIDED: "Not decided",
-}
+from counter.validation.language import Language
+from counter.validation.presence import Mean, Presence
+from counter.validation.statistics import Agreement, Equivalence, Evaluation, Verdict, together
 
 
-def percent(value: float | None, *, sign: bool = False) -> str:
-    """``0.051`` as ``5.1 %``; unknown is a dash."""
-    if value is None:
-        return "–"
-    return f"{value * 100:+.1f} %" if sign else f"{value * 100:.1f} %"
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a window showed.
+
+    Attributes:
+        passages: people who came and went.
+        presence: people who were there; None where nobody counted heads.
+        coverage: share of the window in which the sensor counted; None when that is not known.
+    """
+
+    sensor_id: str
+    passages: Evaluation
+    presence: Presence | None = None
+    coverage: float | None = None
+
+    @property
+    def judges_passages(self) -> bool:
+        """Who counted heads alone has not said that nobody passed."""
+        tapped = self.passages.agreement.matched + self.passages.agreement.missed
+        return bool(tapped) or self.presence is None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all that was counted by hand."""
+        asked = self.passages.verdicts if self.judges_passages else []
+        if self.presence is not None:
+            asked = [*asked, self.presence.test.verdict]
+        return together(asked)
 
 
-def sentence(direction: Direction, test: Equivalence, seconds: float, extra: int = 0) -> str:
-    """What the test of one direction showed, in words."""
-    who, sure = WORDS[direction], f"{1 - 2 * test.alpha:.0%}"
-    if test.bias is None:
-        ghosts = f", the sensor counted {extra}" if extra else ""
-        return f"{who.capitalize()}: the person saw none{ghosts}; there is nothing to compare with."
-    if test.low is None or test.high is None:
-        return f"{who.capitalize()}: one interval says nothing about its own spread; count for longer."
-    between = f"between {percent(test.low, sign=True)} and {percent(test.high, sign=True)} ({sure} interval)"
-    margin = f"±{percent(test.margin)}"
-    if test.verdict is Verdict.PASSED:
-        return f"{who.capitalize()}: the bias lies {between}, inside the agreed {margin}."
-    if test.verdict is Verdict.FAILED:
-        kind = "many" if test.bias > 0 else "few"
-        return (
-            f"{who.capitalize()}: the sensor counts too {kind}: the bias lies {between}, outside the agreed {margin}."
-        )
-    words = f"{who.capitalize()}: the bias lies {between}; whether that is inside the agreed {margin} is open."
-    if test.needed is None:
-        return f"{words} It will hardly pass: the bias found is as large as the margin."
-    minutes = (test.needed - test.intervals) * seconds / 60
-    return f"{words} About {max(1, round(minutes))} more minutes like these would decide it."
+def headline(verdict: Verdict, t: Language) -> str:
+    """The verdict, as people say it."""
+    return {
+        Verdict.PASSED: t("Passed."),
+        Verdict.FAILED: t("Not passed."),
+        Verdict.UNDECIDED: t("Not decided."),
+    }[verdict]
 
 
-def conclusion(result: Evaluation, coverage: float | None) -> str:
-    """The verdict and why, in a few sentences."""
-    lines = [f"{_HEADLINE[result.verdict]}."]
-    lines += [
-        sentence(direction, test, result.seconds, result.per_direction[direction].extra)
-        for direction, test in result.equivalence.items()
-    ]
-    if coverage is not None and coverage < 0.99:
-        lines.append(f"The sensor looked during {percent(coverage)} of the window only: see to the camera first.")
-    lag = result.agreement.lag
-    if lag is not None and abs(lag) > result.tolerance / 2:
-        side = "after" if lag > 0 else "before"
+def conclusion(found: Findings, t: Language) -> str:
+    """The verdict and why, in a few sentences, one a line."""
+    lines = [headline(found.verdict, t)]
+    passages, presence = found.passages, found.presence
+    if found.judges_passages:
+        for direction, test in passages.equivalence.items():
+            extra = passages.per_direction[direction].extra
+            lines += [_direction(direction, test, passages.seconds, extra, t)]
+    if presence is not None:
+        lines += _present(presence, t)
+    if found.coverage is not None and found.coverage < 0.99:
         lines.append(
-            f"Half of the sensor's events came {abs(lag):.1f} s or more {side} the taps; a tolerance of "
-            f"{result.tolerance:g} s is tight for that."
+            t(
+                "The sensor looked during {share} of the window only: see to the camera first.",
+                share=t.percent(found.coverage),
+            )
         )
+    lag = passages.agreement.lag
+    if lag is not None and abs(lag) > passages.tolerance / 2:
+        gaps = {"seconds": t.number(abs(lag)), "tolerance": t.number(passages.tolerance)}
+        if lag > 0:
+            lines.append(
+                t(
+                    "Half of the sensor's events came {seconds} s or more after the taps; "
+                    "a tolerance of {tolerance} s is tight for that.",
+                    **gaps,
+                )
+            )
+        else:
+            lines.append(
+                t(
+                    "Half of the sensor's events came {seconds} s or more before the taps; "
+                    "a tolerance of {tolerance} s is tight for that.",
+                    **gaps,
+                )
+            )
     return "\n".join(lines)
 
 
-def as_json(result: Evaluation, sensor_id: str, coverage: float | None) -> dict[str, Any]:
-    """Plain data. Shares are 0 to 1, moments are UTC, unknown is null."""
+def _direction(direction: Direction, test: Equivalence, seconds: float, extra: int, t: Language) -> str:
+    """What the test of one direction showed."""
+    who = t("People entering") if direction is Direction.ENTERED else t("People leaving")
+    if test.bias is None:
+        if extra:
+            return t(
+                "{who}: the person saw none, the sensor counted {extra}; there is nothing to compare with.",
+                who=who,
+                extra=extra,
+            )
+        return t("{who}: the person saw none; there is nothing to compare with.", who=who)
+    if test.low is None:
+        return t("{who}: one interval says nothing about its own spread; count for longer.", who=who)
+    words = _tested(who, test, t)
+    if test.verdict is not Verdict.UNDECIDED:
+        return words
+    if test.needed is None:
+        return f"{words} {t('It will hardly pass: the bias found is as large as the margin.')}"
+    minutes = max(1, round((test.needed - test.intervals) * seconds / 60))
+    return f"{words} {t('About {minutes} more minutes like these would decide it.', minutes=minutes)}"
+
+
+def _tested(who: str, test: Equivalence, t: Language) -> str:
+    gaps = {
+        "who": who,
+        "low": t.percent(test.low, sign=True),
+        "high": t.percent(test.high, sign=True),
+        "sure": t.percent(1.0 - 2.0 * test.alpha, digits=0),
+        "margin": t.percent(test.margin),
+    }
+    if test.verdict is Verdict.PASSED:
+        return t(
+            "{who}: the bias lies between {low} and {high} ({sure} interval), inside the agreed ±{margin}.", **gaps
+        )
+    if test.verdict is Verdict.FAILED and (test.bias or 0.0) > 0:
+        return t(
+            "{who}: the sensor counts too many: the bias lies between {low} and {high} ({sure} interval), "
+            "outside the agreed ±{margin}.",
+            **gaps,
+        )
+    if test.verdict is Verdict.FAILED:
+        return t(
+            "{who}: the sensor counts too few: the bias lies between {low} and {high} ({sure} interval), "
+            "outside the agreed ±{margin}.",
+            **gaps,
+        )
+    return t(
+        "{who}: the bias lies between {low} and {high} ({sure} interval); whether that is inside the agreed "
+        "±{margin} is open.",
+        **gaps,
+    )
+
+
+def _present(presence: Presence, t: Language) -> list[str]:
+    """What the counts of heads showed."""
+    lines, test = [], presence.test
+    who = t("People present")
+    if test.bias is not None and test.low is None:
+        lines.append(t("{who}: one moment says nothing about its own spread; count at more of them.", who=who))
+    elif test.bias is not None:
+        words = _tested(who, test, t)
+        if test.verdict is Verdict.UNDECIDED and test.needed is not None:
+            more = test.needed - test.intervals
+            words += " " + t("About {count} more moments like these would decide it.", count=more)
+        elif test.verdict is Verdict.UNDECIDED:
+            words += " " + t("It will hardly pass: the bias found is as large as the margin.")
+        lines.append(words)
+    elif test.intervals:
+        lines.append(t("{who}: the person saw nobody; a bias in percent has no meaning.", who=who))
+    if presence.error is not None and presence.bias is not None:
+        lines.append(
+            t(
+                "At {count} moments the sensor was off by {error} people on average ({error_interval}), "
+                "its bias was {bias} people ({bias_interval}); {exact} were right, {within} at most one off.",
+                count=test.intervals,
+                error=t.number(presence.error.value, 2),
+                error_interval=between(presence.error, t),
+                bias=t.number(presence.bias.value, 2, sign=True),
+                bias_interval=between(presence.bias, t, sign=True),
+                exact=t.percent(presence.exact, digits=0),
+                within=t.percent(presence.within_one, digits=0),
+            )
+        )
+    if presence.unknown:
+        lines.append(
+            t("At {count} moments the sensor did not look: they are not in the figures.", count=presence.unknown)
+        )
+    return lines
+
+
+def between(mean: Mean, t: Language, *, sign: bool = False) -> str:
+    """``0.10 to 0.45``; a dash where there is no interval."""
+    if mean.low is None or mean.high is None:
+        return t.number(None)
+    return t("{low} to {high}", low=t.number(mean.low, 2, sign=sign), high=t.number(mean.high, 2, sign=sign))
+
+
+def as_json(found: Findings, t: Language | None = None) -> dict[str, Any]:
+    """Plain data. Shares are 0 to 1, moments are UTC, unknown is null; ``words`` alone is in the reader's language."""
+    passages, presence = found.passages, found.presence
     return {
-        "sensor_id": sensor_id,
-        "start": _moment(result.start),
-        "end": _moment(result.end),
-        "coverage": coverage,
-        "tolerance_seconds": result.tolerance,
-        "verdict": result.verdict.value,
-        "words": conclusion(result, coverage),
+        "sensor_id": found.sensor_id,
+        "start": _moment(passages.start),
+        "end": _moment(passages.end),
+        "coverage": found.coverage,
+        "tolerance_seconds": passages.tolerance,
+        "verdict": found.verdict.value,
+        "words": conclusion(found, t or Language()),
         "events": {
-            "all": _agreement(result.agreement),
-            **{direction.value: _agreement(value) for direction, value in result.per_direction.items()},
+            "all": _agreement(passages.agreement),
+            **{direction.value: _agreement(value) for direction, value in passages.per_direction.items()},
         },
         "wape": {
-            "all": result.wape,
-            **{direction.value: value for direction, value in result.wape_per_direction.items()},
+            "all": passages.wape,
+            **{direction.value: value for direction, value in passages.wape_per_direction.items()},
         },
-        "equivalence": {direction.value: _test(test) for direction, test in result.equivalence.items()},
-        "interval_seconds": result.seconds,
+        "equivalence": {direction.value: _test(test) for direction, test in passages.equivalence.items()},
+        "interval_seconds": passages.seconds,
         "intervals": [
             {
                 "start": _moment(row.start),
                 "truth": {"entered": row.truth_entered, "left": row.truth_left},
                 "counted": {"entered": row.counted_entered, "left": row.counted_left},
             }
-            for row in result.intervals
+            for row in passages.intervals
         ],
+        "present": None if presence is None else _presence(presence),
     }
+
+
+def _presence(value: Presence) -> dict[str, Any]:
+    return {
+        "mean_absolute_error": _mean(value.error),
+        "bias_people": _mean(value.bias),
+        "interval_level": value.sure,
+        "exact": value.exact,
+        "within_one": value.within_one,
+        "wape": value.wape,
+        "equivalence": _test(value.test),
+        "moments": [{"t": _moment(one.t), "truth": one.truth, "counted": one.counted} for one in value.moments],
+    }
+
+
+def _mean(value: Mean | None) -> dict[str, float | None] | None:
+    return None if value is None else {"value": value.value, "low": value.low, "high": value.high}
 
 
 def _agreement(value: Agreement) -> dict[str, Any]:
@@ -130,94 +264,3 @@ def _test(test: Equivalence) -> dict[str, Any]:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _local(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def _rows(result: Evaluation) -> list[tuple[str, ...]]:
-    """Direction, by hand, by the sensor, matched, precision, recall, WAPE, bias, interval of the bias, verdict."""
-    rows: list[tuple[str, ...]] = []
-    for direction, value in result.per_direction.items():
-        test = result.equivalence[direction]
-        between = "–" if test.low is None else f"{percent(test.low, sign=True)} to {percent(test.high, sign=True)}"
-        rows.append(
-            (
-                direction.value,
-                str(value.matched + value.missed),
-                str(value.matched + value.extra),
-                str(value.matched),
-                percent(value.precision),
-                percent(value.recall),
-                percent(result.wape_per_direction[direction]),
-                percent(test.bias, sign=True),
-                between,
-                test.verdict.value,
-            )
-        )
-    return rows
-
-
-_COLUMNS = (
-    "direction",
-    "by hand",
-    "sensor",
-    "matched",
-    "precision",
-    "recall",
-    "WAPE",
-    "bias",
-    "interval of the bias",
-    "verdict",
-)
-
-
-def as_table(result: Evaluation, sensor_id: str, coverage: float | None) -> RenderableType:
-    """For the terminal."""
-    header, *body = zip(_COLUMNS, *_rows(result), strict=True)  # a column a direction: it fits any terminal
-    table = Table(box=None, pad_edge=False)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left")
-    for row in body:
-        table.add_row(*row)
-    verdict, _, reasons = conclusion(result, coverage).partition("\n")
-    title = f"{sensor_id}, {_local(result.start)} to {_local(result.end)}, the sensor looked {percent(coverage)} of it"
-    return Group(Text(title), Text(), table, Text(), Text(verdict, _STYLE[result.verdict]), Text(reasons))
-
-
-def as_html(result: Evaluation, sensor_id: str, coverage: float | None) -> str:
-    """One page without scripts and without anything from elsewhere, to keep or to print."""
-    head = "".join(f"<th scope=col>{html.escape(name)}" for name in _COLUMNS)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in _rows(result))
-    verdict, _, reasons = conclusion(result, coverage).partition("\n")
-    intervals = "".join(
-        f"<tr><td>{html.escape(_local(row.start))}<td>{row.truth_entered}<td>{row.counted_entered}"
-        f"<td>{row.truth_left}<td>{row.counted_left}"
-        for row in result.intervals
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Validation of {html.escape(sensor_id)}</title>
-<style>
-body {{ font-family: system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.45; }}
-table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; white-space: nowrap; padding: .3rem .5rem; border-bottom: 1px solid #ccc; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.verdict {{ font-size: 1.4rem; font-weight: bold; padding: .5rem .75rem; border-left: .5rem solid; }}
-.passed {{ border-color: #0b6e4f; }} .failed {{ border-color: #b3261e; }} .undecided {{ border-color: #b07a00; }}
-</style>
-<h1>Validation of sensor {html.escape(sensor_id)}</h1>
-<p>{html.escape(_local(result.start))} to {html.escape(_local(result.end))}; the sensor looked during
-{percent(coverage)} of it. A person counted by hand beside it.</p>
-<p class="verdict {result.verdict.value}">{html.escape(verdict)}</p>
-<p>{html.escape(reasons).replace(chr(10), "<br>")}</p>
-<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>
-<p>Events match one to one, same direction, at most {result.tolerance:g} s apart. WAPE and bias are per interval of
-{result.seconds:g} s. The verdict is a test of equivalence: two one-sided t tests on the differences per interval,
-relative to the mean truth (Siebert and Ellenberger, Transportation 47, 2020).</p>
-<h2>Intervals</h2>
-<table><thead><tr><th scope=col>begin<th scope=col>entered, by hand<th scope=col>entered, sensor
-<th scope=col>left, by hand<th scope=col>left, sensor</thead><tbody>{intervals}</tbody></table>
-</html>
-"""

@@ -222,16 +222,25 @@ class Evaluation:
     equivalence: dict[Direction, Equivalence]
 
     @property
-    def verdict(self) -> Verdict:
-        """Both directions must pass; one that failed fails it. A direction of which both saw nobody is left out."""
-        asked = [
+    def verdicts(self) -> list[Verdict]:
+        """Of the directions. One of which both saw nobody is left out."""
+        return [
             test.verdict
             for direction, test in self.equivalence.items()
             if test.people or self.per_direction[direction].extra
         ]
-        if Verdict.FAILED in asked:
-            return Verdict.FAILED
-        return Verdict.PASSED if asked and set(asked) == {Verdict.PASSED} else Verdict.UNDECIDED
+
+    @property
+    def verdict(self) -> Verdict:
+        """Both directions must pass; one that failed fails it."""
+        return together(self.verdicts)
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """All must pass; one that failed fails all; none at all decide nothing."""
+    if Verdict.FAILED in verdicts:
+        return Verdict.FAILED
+    return Verdict.PASSED if verdicts and set(verdicts) == {Verdict.PASSED} else Verdict.UNDECIDED
 
 
 def evaluate(

@@ -1,16 +1,22 @@
-"""What a person has tapped: kept by id, so that a phone may send the same taps as often as its connection asks for."""
+"""What a person has tapped: kept by id, so that a phone may send the same taps as often as its connection asks for.
+
+A tap is a passage (``entered``, ``left``), or a count of who is there (``present``, with the number of ``people``).
+"""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from counter.types import Direction
+from counter.validation.presence import Heads
 from counter.validation.statistics import Event
+from uplink.messages import MAX_PEOPLE
 
+PRESENT = "present"
 MAX_TAPS = 50_000
 _LATEST = 1e11  # seconds since 1970; what is no number at all compares as false
 _ID = re.compile(r"[A-Za-z0-9-]{1,40}")
@@ -22,10 +28,16 @@ class TallyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """One touch of a button: the moment by the sensor's clock, and whether it was taken back."""
+    """One touch of a button: the moment by the sensor's clock, and whether it was taken back.
+
+    Attributes:
+        direction: of a passage; None where people were counted.
+        people: who was there; None of a passage.
+    """
 
     t: float
-    direction: Direction
+    direction: Direction | None
+    people: int | None
     undone: bool
 
 
@@ -40,7 +52,8 @@ class Tally:
         """Take the phone's whole list; gives the number of taps known. What was undone stays undone.
 
         Args:
-            data: ``[{"id": "a1", "t": 1767600003.2, "direction": "entered", "undone": false}, ...]``.
+            data: ``[{"id": "a1", "t": 1767600003.2, "direction": "entered", "undone": false}, ...]``; with
+                ``"direction": "present"`` also ``"people": 12``.
 
         Raises:
             TallyError: the list is no such list; nothing of it is taken.
@@ -54,13 +67,24 @@ class Tally:
             for name, tap in taps.items():
                 known = self._taps.get(name)
                 # The first moment holds: the phone's idea of the sensor's clock may get worse when it is far away.
-                self._taps[name] = tap if known is None else Tap(known.t, known.direction, known.undone or tap.undone)
+                self._taps[name] = tap if known is None else replace(known, undone=known.undone or tap.undone)
             return len(self._taps)
 
     def events(self) -> list[Event]:
-        """The taps that hold, in order of time."""
+        """The passages that hold, in order of time."""
         with self._mutex:
-            return sorted(Event(tap.t, tap.direction) for tap in self._taps.values() if not tap.undone)
+            return sorted(
+                Event(tap.t, tap.direction)
+                for tap in self._taps.values()
+                if not tap.undone and tap.direction is not None
+            )
+
+    def heads(self) -> list[Heads]:
+        """The counts of who is there that hold, in order of time."""
+        with self._mutex:
+            return sorted(
+                Heads(tap.t, tap.people) for tap in self._taps.values() if not tap.undone and tap.people is not None
+            )
 
 
 def _tap(number: int, entry: Any) -> tuple[str, Tap]:
@@ -71,8 +95,13 @@ def _tap(number: int, entry: Any) -> tuple[str, Tap]:
         raise TallyError(f"taps[{number}].id: expected letters, digits and dashes")
     if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t < _LATEST:
         raise TallyError(f"taps[{number}].t: expected seconds since 1970")
-    if direction not in tuple(Direction):
-        raise TallyError(f"taps[{number}].direction: expected entered or left")
+    if direction != PRESENT and direction not in tuple(Direction):
+        raise TallyError(f"taps[{number}].direction: expected entered, left or present")
     if not isinstance(undone, bool):
         raise TallyError(f"taps[{number}].undone: expected true or false")
-    return name, Tap(float(t), Direction(direction), undone)
+    if direction != PRESENT:
+        return name, Tap(float(t), Direction(direction), None, undone)
+    people = entry.get("people")
+    if isinstance(people, bool) or not isinstance(people, int) or not 0 <= people <= MAX_PEOPLE:
+        raise TallyError(f"taps[{number}].people: expected 0 to {MAX_PEOPLE}")
+    return name, Tap(float(t), None, people, undone)

@@ -20,6 +20,7 @@ from counter.types import Direction
 from counter.validation import cli
 from counter.validation.collect import CollectError, Collector
 from counter.validation.data import DataError, Window, load_window, save_window
+from counter.validation.presence import Heads
 from counter.validation.server import TallyPage
 from counter.validation.statistics import Event
 from counter.validation.tally import Tally, TallyError
@@ -83,9 +84,13 @@ def test_any_order_of_messages_gives_the_same(order: list[int], sizes: list[int]
         ([tap("a", float("nan"))], r"taps\[0\].t"),
         ([tap("a", 10**400)], r"taps\[0\].t"),
         ([tap("a", 1.0), tap("b", True)], r"taps\[1\].t"),
-        ([tap("a", 1.0, "sideways")], "entered or left"),
-        ([tap("a", 1.0, [])], "entered or left"),
+        ([tap("a", 1.0, "sideways")], "entered, left or present"),
+        ([tap("a", 1.0, [])], "entered, left or present"),
         ([tap("a", 1.0) | {"undone": 1}], "undone"),
+        ([tap("a", 1.0, "present")], r"taps\[0\].people"),
+        ([tap("a", 1.0, "present") | {"people": -1}], r"taps\[0\].people"),
+        ([tap("a", 1.0, "present") | {"people": True}], r"taps\[0\].people"),
+        ([tap("a", 1.0, "present") | {"people": 1.5}], r"taps\[0\].people"),
     ],
 )
 def test_what_is_no_tap_is_refused_whole(data: Any, names: str) -> None:
@@ -93,6 +98,15 @@ def test_what_is_no_tap_is_refused_whole(data: Any, names: str) -> None:
     with pytest.raises(TallyError, match=names):
         tally.merge(data)
     assert tally.events() == []
+
+
+def test_counts_of_heads_are_kept_beside_the_passages() -> None:
+    tally = Tally()
+    heads = [tap("h", 5.0, "present") | {"people": 12}, tap("i", 9.0, "present", undone=True) | {"people": 99}]
+    tally.merge([tap("a", 1.0), *heads])
+    tally.merge([*heads, tap("j", 2.0, "present") | {"people": 0}])
+    assert tally.events() == [Event(1.0, IN)]
+    assert tally.heads() == [Heads(2.0, 0), Heads(5.0, 12)]
 
 
 # -- the server
@@ -141,7 +155,7 @@ def test_it_tells_nothing_of_the_sensor(page: TallyPage) -> None:
 
 
 def agent(*, state: str = "counting", health: str = "ok", events: list[dict[str, Any]] | None = None) -> Any:
-    cameras = [{"sensor_id": "hall-3", "state": state, "health": [health]}]
+    cameras = [{"sensor_id": "hall-3", "state": state, "health": [health], "present": 4}]
     found = [] if events is None else events
     return lambda _, what: {"cameras": cameras} if what == "status" else {"hall-3": found}
 
@@ -227,6 +241,7 @@ def test_from_the_first_tap_to_the_report(
     time.sleep(1.1)
     running += [crossing(now + 0.3), crossing(now + 0.6, "left"), crossing(now + 0.9, "left")]
     taps = [tap("a", now + 0.2), tap("b", now + 0.5, "left"), tap("c", now + 0.8, undone=True)]
+    taps += [tap("d", now + 0.7, "present") | {"people": 5}]
     ask(pages[0], path, {"taps": taps, "begin": True, "done": True})
     thread.join(20)
     (result,) = results
@@ -236,10 +251,14 @@ def test_from_the_first_tap_to_the_report(
     assert document["events"]["all"]["matched"] == 2
     assert document["events"]["left"]["extra"] == 1
     assert document["coverage"] == 1.0
+    (moment,) = document["present"]["moments"]
+    assert (moment["truth"], moment["counted"]) == (5, 4)
+    assert document["present"]["mean_absolute_error"]["value"] == 1.0
     assert "Validation of sensor hall-3" in report.read_text()
     assert len(load_window(saved).sensor) == 3
     again = run(["--from", str(saved), "--tolerance", "0.05", "--json"])
     assert json.loads(again.stdout)["events"]["all"]["matched"] == 0
+    assert json.loads(again.stdout)["present"] == document["present"]
 
 
 def window(flaw: int = 0) -> Window:
@@ -301,6 +320,8 @@ def test_no_agent(tmp_path: Path) -> None:
         ('{"start": 5, "end": 6, "hand": [{"t": 5}], "sensor": []}', r"hand[0]"),
         ('{"start": 5, "end": 6, "hand": [], "sensor": [{"t": NaN, "direction": "left"}]}', r"sensor[0].t"),
         ('{"start": 5, "end": 6, "coverage": 2, "hand": [], "sensor": []}', "coverage"),
+        ('{"start": 5, "end": 6, "hand": [], "sensor": [], "hand_present": [{"t": 5}]}', "hand_present[0]"),
+        ('{"start": 5, "end": 6, "hand": [], "sensor": [], "sensor_present": {}}', "sensor_present"),
     ],
 )
 def test_a_file_that_is_no_window(text: str, names: str, tmp_path: Path) -> None:
@@ -339,6 +360,8 @@ def test_a_phone_that_loses_its_connection() -> None:
             tab.tap("#left")
             tab.tap("#left")
             tab.click("#undo")
+            tab.fill("#people", "17")
+            tab.press("#people", "Enter")
             tab.wait_for_selector("#state.away")
             begin = time.time()
             assert tab.inner_text("#entered output") == "2"
@@ -356,7 +379,9 @@ def test_a_phone_that_loses_its_connection() -> None:
             browser.close()
         events = page.tally.events()
         assert [event.direction for event in events] == [IN, IN, OUT]
-        assert all(abs(event.t - (begin + 3600.0)) < 10.0 for event in events), "moments are of the sensor's clock"
+        assert [one.people for one in page.tally.heads()] == [17]
+        moments = [one.t for one in (*events, *page.tally.heads())]
+        assert all(abs(t - (begin + 3600.0)) < 10.0 for t in moments), "moments are of the sensor's clock"
         assert problems == []
     finally:
         page.close()

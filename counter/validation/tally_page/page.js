@@ -8,6 +8,7 @@ const TEXTS = {
     sending: "The time is over. Sending the last taps ...", over: "Done, thank you. You may close this page.",
     other: "This address was opened on another device already. Ask for a new one.",
     gone: "The window was ended at the sensor.", sure: "Finish now?",
+    people: "Count who is there now and then:", keep: "Keep", kept: "Counts kept",
   },
   nl: {
     entered: "In", left: "Uit", undo: "Ongedaan maken", done: "Klaar", begin: "Beginnen",
@@ -16,6 +17,7 @@ const TEXTS = {
     sending: "De tijd is om. De laatste tikken worden verstuurd ...", over: "Klaar, dank u. U kunt deze pagina sluiten.",
     other: "Dit adres is al op een ander apparaat geopend. Vraag om een nieuw adres.",
     gone: "Het meten is bij de sensor beëindigd.", sure: "Nu afronden?",
+    people: "Tel af en toe wie er is:", keep: "Bewaar", kept: "Bewaarde tellingen",
   },
 };
 const language = navigator.language.startsWith("nl") ? "nl" : "en";
@@ -34,6 +36,7 @@ let state = "ready"; // ready, live, sending, over, other, gone
 let away = false;
 let failures = 0;
 let lastSync = 0;
+let countedAt = null; // when the last digit was typed: the count is of that moment, not of the button's
 let samples = []; // what the sensor's clock shows more than ours, with the time the question took
 
 const here = () => Date.now() / 1000;
@@ -77,6 +80,19 @@ function tap(direction) {
   show();
 }
 
+function keep(event) {
+  event.preventDefault();
+  const people = part("people").valueAsNumber;
+  if (state !== "live" || !Number.isInteger(people) || people < 0) return;
+  saved.taps.push({ id: random(), t: countedAt ?? sensorTime(), direction: "present", people, undone: false });
+  save();
+  navigator.vibrate?.(15);
+  part("people").value = "";
+  countedAt = null;
+  part("people").blur();
+  show();
+}
+
 function undo() {
   const last = saved.taps.findLast((entry) => !entry.undone);
   if (last) last.undone = true;
@@ -96,7 +112,8 @@ function show() {
   const live = state === "live";
   part("begin").hidden = state !== "ready";
   part("begin").disabled = saved.offset === null;
-  for (const id of ["entered", "left", "undo", "done"]) part(id).hidden = !live;
+  for (const id of ["entered", "left", "heads", "undo", "done"]) part(id).hidden = !live;
+  part("kept").textContent = saved.taps.filter((e) => e.direction === "present" && !e.undone).length || "";
   for (const direction of ["entered", "left"]) {
     part(direction).querySelector("output").textContent = saved.taps.filter((e) => e.direction === direction && !e.undone).length;
   }
@@ -127,6 +144,11 @@ for (const id of ["entered", "left"]) {
   part(id).addEventListener("pointerdown", () => tap(id)); // at the touch, not at its end: it is the moment that counts
   part(id).addEventListener("keydown", (event) => { if (!event.repeat && ["Enter", " "].includes(event.key)) tap(id); });
 }
+part("heads").querySelector("label").textContent = text.people;
+part("keep").textContent = text.keep;
+part("kept").setAttribute("aria-label", text.kept);
+part("people").addEventListener("input", () => { countedAt = sensorTime(); });
+part("heads").addEventListener("submit", keep);
 part("undo").addEventListener("click", undo);
 part("done").addEventListener("click", () => { if (confirm(text.sure)) finish(); });
 part("begin").addEventListener("click", () => { saved.begun = true; save(); void turn(true); });
