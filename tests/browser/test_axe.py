@@ -13,7 +13,7 @@ axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason
 from analytics.demo.campus import ORGANISATION, ROOM  # noqa: E402
 from analytics.simulate import Campus, simulate_room  # noqa: E402
 from analytics.web.portal.mount import all_pages  # noqa: E402
-from tests.browser.watching import DESKTOP, PHONE, Watched, accept, chromium, person, running  # noqa: E402
+from tests.browser.watching import DESKTOP, PHONE, Watched, accept, chromium, person, running, speak  # noqa: E402
 
 pytestmark = pytest.mark.browser
 # Pages that need something in their address; None: not a page for people.
@@ -86,6 +86,7 @@ def chief(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         page = watched.page()
         accept(page, demo.link, "chief@campus.example", "Chief")
         page.wait_for_url("**/now")
+        speak(page, demo.url, "en")
         yield watched
 
 
@@ -139,8 +140,60 @@ def test_the_menu_on_a_phone_opens_by_touch_and_by_keyboard(chief: Watched) -> N
     page.keyboard.press("Space")
     assert not menu.is_visible()
     page.keyboard.press("Space")
+    for entry in ("Overview", "Audit", "Your account"):
+        assert page.locator(".top").get_by_role("link", name=entry).is_visible(), "nothing is folded twice"
     menu.get_by_role("link").nth(1).click()
     page.wait_for_url("**/overview")
+
+
+@pytest.mark.parametrize("language", ["en", "nl"])
+def test_the_header_is_one_line(chief: Watched, language: str) -> None:
+    """With a controller's entries, the most there are, and a name that is too long."""
+    page = chief.page()
+    speak(page, chief.base, language)
+    for width in (1024, 1280, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{chief.base}/o/{ORGANISATION}/users")
+        page.evaluate("document.querySelector('.person .drop > span').textContent = 'Wilhelmina '.repeat(9)")
+        parts = page.locator(".brand, .top nav > ul > li, .person")
+        boxes = [box for one in parts.all() if (box := one.bounding_box()) is not None]
+        assert len(boxes) == 9, "the name, six pages, what is managed, the person"
+        middles = [box["y"] + box["height"] / 2 for box in boxes]
+        assert max(middles) - min(middles) < 2, f"{language}, {width} px: {middles}"
+        heights = [box["height"] for box in boxes]
+        assert max(heights) < 45, f"{language}, {width} px: an entry is broken over lines: {heights}"
+        ends = [box["x"] + box["width"] for box in boxes]
+        assert all(end <= box["x"] for end, box in zip(ends, boxes[1:], strict=False)), "nothing covers its neighbour"
+        assert ends[-1] <= width
+    speak(page, chief.base, "en")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("button", "inside", "lands"), [("Manage", "Sensors", "sensors"), ("Chief", "Your account", "account")]
+)
+def test_a_menu_of_the_header_works_by_keyboard_alone(chief: Watched, button: str, inside: str, lands: str) -> None:
+    page = chief.page()
+    page.goto(f"{chief.base}/o/{ORGANISATION}/now")
+    opener, entry = page.get_by_role("button", name=button), page.locator(".top").get_by_role("link", name=inside)
+    opener.focus()
+    page.keyboard.press("Enter")
+    assert entry.is_visible()
+    results = axe_module.Axe().run(page, context={"include": [[".top"]]}, options=OPTIONS)
+    assert [one["id"] for one in results.response["violations"]] == []
+    page.keyboard.press("Escape")
+    assert not entry.is_visible()
+    assert opener.evaluate("one => one === document.activeElement"), "the place is kept"
+    page.keyboard.press("Space")
+    page.locator("h1").click()
+    assert not entry.is_visible(), "a click elsewhere closes it"
+    opener.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert entry.evaluate("one => one === document.activeElement")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{lands}")
+    page.close()
 
 
 def test_before_one_is_logged_in(browser: object, chief: Watched) -> None:

@@ -18,19 +18,23 @@ from analytics.web.portal.language import Language
 from analytics.web.portal.visit import Guest, LoginNeededError, Visit, find_guest, language_of
 from analytics.web.problems import ProblemError, framework_problem
 
-# (path below the organisation, text, right)
-MENU: tuple[tuple[str, str, Right], ...] = (
+Entries = tuple[tuple[str, str, Right], ...]  # (path below the organisation, text, right)
+MENU: Entries = (
     ("now", "Now", Right.SEE_FIGURES),
     ("overview", "Overview", Right.SEE_FIGURES),
     ("rooms", "Rooms", Right.SEE_FIGURES),
     ("bookings", "Bookings", Right.SEE_EVENTS),
     ("compare", "Compare", Right.SEE_FIGURES),
     ("data", "Data", Right.EXPORT),
+)
+MANAGE: Entries = (
     ("sensors", "Sensors", Right.SEE_SENSORS),
     ("settings", "Settings", Right.MANAGE_ROOMS),
     ("users", "Users and rights", Right.MANAGE_USERS),
     ("audit", "Audit", Right.SEE_AUDIT),
 )
+_ON_ONE_LINE = 7
+"""With more entries than these, what is managed folds away under one word: the header stays one line at 1024 pixels."""
 
 templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
@@ -56,13 +60,19 @@ templates.globals.update(Right=Right, Role=Role)
 
 def page(request: Request, name: str, visit: Visit, *, status: int = 200, **context: Any) -> HTMLResponse:
     """A page inside an organisation."""
-    menu = [
-        {"href": f"/o/{visit.org_id}/{path}", "text": visit.t(text), "here": _is_here(request, visit.org_id, path)}
-        for path, text, right in MENU
-        if visit.may(right)
-    ]
+    menu, manage = _entries(request, visit, MENU), _entries(request, visit, MANAGE)
+    if len(menu) + len(manage) <= _ON_ONE_LINE:
+        menu, manage = menu + manage, []
     others = [m.org_id for m in visit.user.memberships if m.org_id != visit.org_id]
-    base = {"request": request, "visit": visit, "user": visit.user, "t": visit.t, "menu": menu, "other_orgs": others}
+    base = {
+        "request": request,
+        "visit": visit,
+        "user": visit.user,
+        "t": visit.t,
+        "menu": menu,
+        "manage": manage,
+        "other_orgs": others,
+    }
     return HTMLResponse(templates.get_template(name).render(**base, **context), status)
 
 
@@ -76,9 +86,18 @@ def bare_page(
         "user": who.user if who else None,
         "t": t,
         "menu": [],
+        "manage": [],
         "other_orgs": [],
     }
     return HTMLResponse(templates.get_template(name).render(**base, **context), status)
+
+
+def _entries(request: Request, visit: Visit, entries: Entries) -> list[dict[str, Any]]:
+    return [
+        {"href": f"/o/{visit.org_id}/{path}", "text": visit.t(text), "here": _is_here(request, visit.org_id, path)}
+        for path, text, right in entries
+        if visit.may(right)
+    ]
 
 
 def _is_here(request: Request, org_id: str, path: str) -> bool:
