@@ -6,7 +6,8 @@ at: the worst case. CPU is that of the whole process, in per cent of a core.
 
 How many cameras are carried is tried, not computed: the sensor is started with more of them until one of them says
 `overloaded` or is looked at too seldom, then with fewer, until the last number that held and the first that did not lie
-side by side. It needs a machine that does nothing else: `--carried` does that part alone.
+side by side. It needs a machine that does nothing else: what others took is measured, and a try that fails beside them
+is made again. `--carried` does that part alone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ CLIP = Path(__file__).parents[1] / "clips" / "door-overhead-rendered.mp4"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_MEMORY_MIB = 300
 CORES = len(os.sched_getaffinity(0))
-LONGEST_GAP = 1.25  # pictures that come at this many times their spacing or less are kept up with
+LEAST_SHARE = 0.9  # of the looks that were asked for: below it the board does not keep up
 MOST_CAMERAS = 16  # of a sensor.toml
 TRIED_RATES = (10.0, 5.0)
+DISTURBED = 15.0  # per cent of a core that others took: a try that fails then says nothing, and is made again
+TRIES = 3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.carried is None:
             costs(clip, 60.0 if options.long else 4.0)
         if options.carried is not None or options.long:
-            first = 4
+            first = 8
             for fps in options.carried or TRIED_RATES:
                 first = carried(clip, fps, options.seconds, first)
     return 0
@@ -83,7 +86,7 @@ class Run:
 
     def held(self, fps: float) -> bool:
         """Whether the board kept up with all cameras."""
-        return not self.overloaded and self.rate * LONGEST_GAP >= fps
+        return not self.overloaded and self.rate >= LEAST_SHARE * fps
 
 
 def costs(clip: Path, seconds: float) -> None:
@@ -103,7 +106,10 @@ def carried(clip: Path, fps: float, seconds: float, first: int) -> int:
     held, failed, tried = 0, MOST_CAMERAS + 1, first
     best: Run | None = None
     while failed - held > 1:
-        run = look(clip, fps, tried, seconds)
+        for _ in range(TRIES):
+            run = look(clip, fps, tried, seconds)
+            if run.held(fps) or run.others < DISTURBED:
+                break
         name = f"agent_{fps:.0f}fps_{tried}_cameras"
         report(f"{name}_rate", run.rate, "pictures/s", fps)
         report(f"{name}_cpu", run.percent, "% of one core", 100.0 * CORES)
