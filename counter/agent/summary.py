@@ -86,7 +86,13 @@ _TODO = {
 def _camera(camera: dict[str, Any]) -> list[str]:
     name = camera["sensor_id"]
     faults = [f"{name}: {_TODO[fault]}" for fault in camera["health"] if fault in _TODO]
-    if camera["state"] in ("away", "failed"):
+    if camera["state"] == "failed":
+        times = f"{camera['failures']} times" if camera.get("failures", 1) > 1 else "once"
+        faults.append(
+            f"{name}: it failed {times} ({camera['reason']}) and begins anew by itself; where that does not help, "
+            "the log says more: journalctl -u headroom-sensor"
+        )
+    elif camera["state"] == "away":
         faults.append(f"{name}: no pictures ({camera['reason'] or 'no answer'}): check camera, cable and address")
     elif "no_signal" in camera["health"]:
         faults.append(f"{name}: the picture is frozen: restart the camera")

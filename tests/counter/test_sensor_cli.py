@@ -107,6 +107,7 @@ def test_every_fault_of_a_status_is_said_with_what_to_do() -> None:
             camera | {"health": ["blocked", "overloaded"], "uplink": uplink},
             camera | {"health": ["no_signal"], "state": "away", "reason": "unplugged"},
             camera | {"health": ["no_signal"]},
+            camera | {"health": ["no_signal"], "state": "failed", "reason": "RuntimeError: broke", "failures": 3},
         ],
         "locks": [
             {"name": "swap", "holds": False, "why": "limit", "required": True},
@@ -126,6 +127,7 @@ def test_every_fault_of_a_status_is_said_with_what_to_do() -> None:
         "40 records wait: refused",
         "+90 s from the service's",
         "no pictures (unplugged)",
+        "it failed 3 times (RuntimeError: broke) and begins anew by itself",
         "frozen",
         "tunnel stale: check the cable",
         "swapoff",
