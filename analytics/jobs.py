@@ -22,6 +22,7 @@ from analytics import rollups
 from analytics.assemble import RulesOf, default_rules
 from analytics.master import Policies
 from analytics.retention import RetentionJob
+from analytics.rule_changes import RuleChanges
 from analytics.sources import SourceError, Sources, pull_alone
 from analytics.store.base import Store
 from analytics.store.errors import StaleWriteError, StoreError
@@ -80,6 +81,7 @@ class Jobs:
         self._patience = {"sleep": self._wait, **patience}
         self._sources = Sources(keep)
         self._policies = Policies(keep)
+        self._rule_changes = RuleChanges(store, keep, rules_of, clock)
         # Unique, and after a crash nobody else's: an old lease of the same machine is waited for like any other.
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stop = threading.Event()
@@ -151,7 +153,8 @@ class Jobs:
     # -- the work
 
     def roll_up(self) -> None:
-        """Bring roll-ups up to date with what arrived."""
+        """Bring roll-ups up to date with what arrived, and with rules that are others than before."""
+        self._rule_changes.follow()
         for _ in range(_ROLLUP_ROUNDS):
             if self._stop.is_set() or not rollups.refresh_all(
                 self._store, self.holder, self._clock(), rules_of=self._rules_of

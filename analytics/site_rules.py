@@ -9,8 +9,8 @@ Every line is optional; times are minutes, breaks local times::
     start_offset = 15        # academic quarter: the first fifteen minutes are not taught
     breaks = ["10:30-10:45", "15:00-15:15"]
 
-Names are those of `analytics.domain.plan.MatchRules`. After a change the past is computed again with
-`analytics.rollups.rebuild`.
+Names are those of `analytics.domain.plan.MatchRules`. The file is read when the service starts; when a building's rules
+are others than before, the past year is computed again (`analytics.rule_changes`).
 """
 
 from __future__ import annotations

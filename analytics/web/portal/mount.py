@@ -16,6 +16,7 @@ from analytics.web.portal.pages.sensors_care import add_care_pages
 from analytics.web.portal.pages.settings import add_settings_pages
 from analytics.web.portal.pages.settings_calendar import add_calendar_pages
 from analytics.web.portal.pages.settings_retention import add_retention_pages
+from analytics.web.portal.pages.settings_rules import add_rule_pages
 from analytics.web.portal.pages.settings_sources import add_source_pages
 from analytics.web.portal.pages.users import add_user_pages
 from analytics.web.portal.security import SecurityHeaders
@@ -36,6 +37,7 @@ def all_pages() -> Pages:
     add_care_pages(pages)
     add_settings_pages(pages)
     add_calendar_pages(pages)
+    add_rule_pages(pages)
     add_source_pages(pages)
     add_retention_pages(pages)
     add_figure_pages(pages)

@@ -28,6 +28,7 @@ TABS: tuple[tuple[str, str, Right], ...] = (
     ("", "Rooms", Right.MANAGE_ROOMS),
     ("/hours", "Hours and closed days", Right.MANAGE_ROOMS),
     ("/periods", "Periods", Right.MANAGE_ROOMS),
+    ("/rules", "Rules", Right.SEE_FIGURES),
     ("/sources", "Timetables", Right.MANAGE_SOURCES),
     ("/retention", "Keeping and erasing", Right.MANAGE_RETENTION),
 )
