@@ -26,6 +26,7 @@ from counter.counting import IntervalCounter
 from uplink.identity import Enrolled, Identity, save_sensor_key
 from uplink.keyfiles import encode_key
 from uplink.messages import CountRecord
+from uplink.segment import SystemFileOps
 from uplink.sender import Result
 from uplink.testing import LoopbackTransport, ReferenceService
 from uplink.transport import Reply
@@ -180,12 +181,18 @@ def live(folder: Path, service: ReferenceService, wall: float, acts: list[Act], 
         elif act == "break":  # the camera is closed, the interval that has begun is recorded
             take(intervals.close())
             intervals = IntervalCounter("hall", INTERVAL)
+        elif act == "full":  # the disk takes no more records
+            SystemFileOps.create = SystemFileOps.pwrite = no_space  # type: ignore[assignment, method-assign]
         elif act == "send":
             while box.step().result is Result.SENT:
                 pass
     take(intervals.close())
     box.close()
     tell(told)
+
+
+def no_space(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def killed_at(step: int) -> Callable[[], int]:
@@ -279,6 +286,20 @@ def test_a_kill_at_any_step_reports_no_interval_twice_and_loses_none(tmp_path: P
         second, killed = in_a_process(folder, service, first.wall, REST, 0)
         assert not killed
         check(service, [first, second])
+
+
+def test_what_was_sent_from_ram_while_the_disk_refused_is_not_reported_again(tmp_path: Path) -> None:
+    """Records in RAM die with the process; one of them that the service has must not come again with another value."""
+    acts: list[Act] = [("run", 12), ("full", 0), ("run", 10), ("send", 0), ("run", 6), ("break", 0), ("send", 0)]
+    service = enrolled(tmp_path / "whole")
+    whole, _ = in_a_process(tmp_path / "whole", service, NOON, acts, 0)
+    for step in range(whole.steps, 2 * whole.steps + 2):  # the first half is the test above
+        folder = tmp_path / f"{step}"
+        service = enrolled(folder)
+        first, killed = in_a_process(folder, service, NOON, acts, step)
+        assert killed, step
+        in_a_process(folder, service, first.wall - 8.0, REST, 0)
+        assert service.conflicts == [], step
 
 
 ACTS = st.lists(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_check_finds_everything_well_and_says_so(tmp_path: Path) -> None:
         checks = {item["what"]: item for item in json.loads(result.stdout)}
         assert {item["state"] for item in checks.values()} <= {"ok", "warn"}
         assert checks["service hall"]["state"] == "ok"
+        assert re.match(r"not readable here: |\d+\.\d W: ", checks["power"]["words"])
         assert checks["camera hall"]["words"].startswith("416x256")
         assert service.stored == {}
         assert checks["sensor hall-rear"]["state"] == "warn"
