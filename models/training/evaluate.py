@@ -28,6 +28,7 @@ from .viewpoints import (
     empty_scores,
     held_out,
     linto,
+    linto_whole,
     one_by_one,
     wisenet,
 )
@@ -72,6 +73,11 @@ def evaluate(find: Find, data: Path, shards: Shards, step: int = 1, threshold: f
     result["linto"] = views.summary() | {
         "recall_top": _recall(views, "top", fixed),
         "precision_top": round(views.precision("top", fixed), 4),
+    }
+    whole = linto_whole(find, bench / "linto_panoramic", step)
+    result["linto_whole"] = whole.summary() | {
+        "recall_top": _recall(whole, "top", fixed),
+        "precision_top": round(whole.precision("top", fixed), 4),
     }
     result["empty_alarms"] = Rate(sum(s >= fixed for s in empty), len(empty)).as_dict()
     mean, error = classroom(find, data, fixed)

@@ -66,8 +66,8 @@ def frames(path: Path) -> Iterator[U8]:
         yield np.asarray(image, np.uint8)
 
 
-def linto_views(folder: Path, step: int = 1) -> Iterator[tuple[U8, F32, F32]]:
-    """*Measure.* Four overlapping views of 416x256 out of each panorama: picture, people, people cut too far."""
+def panoramas(folder: Path, step: int = 1) -> Iterator[tuple[U8, F32]]:
+    """*Measure.* Every ``step``-th panorama of the table camera and the people in it."""
     for file in sorted((folder / "Annotations").glob("*.xml"))[::step]:
         root = ElementTree.parse(file).getroot()  # noqa: S314 - see above
         people = []
@@ -77,17 +77,18 @@ def linto_views(folder: Path, step: int = 1) -> Iterator[tuple[U8, F32, F32]]:
                 assert box is not None
                 people.append([float(box.findtext(k) or 0) for k in ("xmin", "ymin", "xmax", "ymax")])
         name = root.findtext("filename") or ""
-        image = None
         for candidate in (folder / "JPEGImages" / name, folder / "JPEGImages" / f"{file.stem}.jpg"):
-            if candidate.is_file():
-                image = cv2.imread(str(candidate))
+            if candidate.is_file() and (image := cv2.imread(str(candidate))) is not None:
+                yield np.asarray(image, np.uint8), np.array(people, np.float32).reshape(-1, 4)
                 break
-        if image is None:
-            continue
+
+
+def linto_views(folder: Path, step: int = 1) -> Iterator[tuple[U8, F32, F32]]:
+    """*Measure.* Four overlapping views of 416x256 out of each panorama: picture, people, people cut too far."""
+    for image, people in panoramas(folder, step):
         width = image.shape[1]
         wide = np.concatenate([image, image[:, : VIEW[0]]], 1)
-        truth = np.array(people, np.float32).reshape(-1, 4)
-        truth = np.concatenate([truth, truth + np.array([width, 0, width, 0], np.float32)])
+        truth = np.concatenate([people, people + np.array([width, 0, width, 0], np.float32)])
         for x0 in range(0, width, VIEW_STEP):
             moved = truth - np.array([x0, VIEW_TOP, x0, VIEW_TOP], np.float32)
             cut = moved.copy()
@@ -103,6 +104,14 @@ def linto(find: Find, folder: Path, step: int = 1) -> Matcher:
     matcher = Matcher()
     for view, people, ignore in linto_views(folder, step):
         matcher.add(find(view)[:, :5], people, ignore, suppress=False)
+    return matcher
+
+
+def linto_whole(find: Find, folder: Path, step: int = 1) -> Matcher:
+    """*Measure.* The panoramas as they are: what a model's room mode sees of a meeting."""
+    matcher = Matcher()
+    for image, people in panoramas(folder, step):
+        matcher.add(find(image)[:, :5], people, np.zeros((0, 4), np.float32), suppress=False)
     return matcher
 
 

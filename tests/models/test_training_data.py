@@ -225,3 +225,26 @@ def test_views_into_a_panorama_hold_nobody_and_repeat() -> None:
         assert len(a.labels) == 0
         assert np.array_equal(a.image, b.image)
     assert not np.array_equal(first[0].image, first[1].image)
+
+
+def test_the_curve_draws_every_point_of_every_series() -> None:
+    from xml.etree import ElementTree
+
+    from models.training.curve import SERIES, drawing
+
+    points = [
+        {
+            "seen": seen,
+            "linto_at_5%_alarms": {"top": {"value": share}},
+            "linto": {"ap50": share, "ap_top": share},
+            "held_out": {"all": {"ap50": share, "ap_top": share}},
+            "classroom": {"mae": 4 * share},
+        }
+        for seen, share in ((90_000, 0.8), (10_000, 0.3))
+    ]
+    root = ElementTree.fromstring(drawing(points))
+    lines = root.findall("{*}polyline")
+    assert len(lines) == len(SERIES)
+    assert all(len((line.get("points") or "").split()) == 2 for line in lines)
+    first, last = (float(p.split(",")[0]) for p in (lines[0].get("points") or "").split())
+    assert first < last  # in the order of training, not of the file
