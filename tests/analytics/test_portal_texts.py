@@ -11,6 +11,7 @@ import pytest
 
 from analytics.web.portal.core import HERE
 from analytics.web.portal.language import UNKNOWN, Language, catalogue
+from analytics.web.portal.pages.audit import ACTIONS
 
 CALL = re.compile(r"""\bt\(\s*"((?:[^"\\]|\\.)*)\"""")
 
@@ -27,6 +28,15 @@ def texts_of(path: Path) -> set[str]:
 def test_every_text_has_a_dutch_one(path: Path) -> None:
     missing = sorted(text for text in texts_of(path) if text and text not in catalogue("nl"))
     assert not missing, f"add to texts/nl*.toml: {missing}"
+
+
+def test_every_action_of_the_audit_log_has_words() -> None:
+    """A new action is one that the program names and the table does not."""
+    kinds = "|".join(sorted({action.partition(".")[0] for action in ACTIONS if "." in action}))
+    named = re.compile(rf'"((?:{kinds})\.[a-z-]+)"')
+    written = {one for path in HERE.parents[1].rglob("*.py") for one in named.findall(path.read_text("utf-8"))}
+    written = {one for one in written if not one.endswith((".html", ".toml"))}
+    assert written == {action for action in ACTIONS if "." in action}
 
 
 def test_both_languages_have_the_same_gaps() -> None:

@@ -47,6 +47,7 @@ PAGES = {
     "settings-room": f"settings/rooms/{ROOM}",
     "hours": "settings/hours",
     "periods": "settings/periods",
+    "rules": "settings/rules",
     "sources": "settings/sources",
     "source": "settings/sources/new?kind=webuntis",
     "retention": "settings/retention",

@@ -36,7 +36,7 @@ MORE = (
     "/o/{org_id}/none-such",
     "/o/{org_id}/data?what=bookings",
 )
-ON_A_PHONE = ("now", "overview", "rooms/{room_id}", "bookings", "data", "settings", "users")
+ON_A_PHONE = ("now", "overview", "rooms/{room_id}", "bookings", "data", "settings", "settings/rules", "users", "audit")
 # What plotly draws is a picture (role=img with a name and a table beside it): its inner shapes are nobody's text.
 WITHOUT_PICTURES = {"exclude": [[".js-plotly-plot svg"]]}
 ROOMS, WEEKS = 5, 4

@@ -232,6 +232,7 @@ def day(t: Language, line: DayLine) -> dict[str, Any]:
         "xaxis": {
             "range": list(line.span), "tickvals": [at for at, _ in line.ticks], "ticktext": [s for _, s in line.ticks],
             "showgrid": False, "zeroline": False, "fixedrange": True,
+            "ticks": "outside", "ticklen": 7, "tickcolor": "#75827b",  # else the first label runs into that of the 0
         },
         "yaxis": {"range": [0, top], "title": {"text": t("people")}, "gridcolor": "#e3e9e5", "zeroline": False,
                   "fixedrange": True, "rangemode": "tozero"},

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from analytics.web.portal.core import HERE, Portal
+from analytics.web.portal.pages.audit import add_audit_page
 from analytics.web.portal.pages.data import add_data_pages
 from analytics.web.portal.pages.figures import add_figure_pages
 from analytics.web.portal.pages.login import add_login_pages
@@ -32,6 +33,7 @@ def all_pages() -> Pages:
     pages = Pages()
     add_login_pages(pages)
     add_user_pages(pages)
+    add_audit_page(pages)
     add_data_pages(pages)
     add_sensor_pages(pages)
     add_care_pages(pages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -22,8 +21,6 @@ Text = Annotated[str, Form(max_length=400)]
 Texts = Annotated[list[str], Form()]
 UserVisit = Annotated[Visit, Depends(visitor(Right.MANAGE_USERS))]
 ShareVisit = Annotated[Visit, Depends(visitor(Right.MANAGE_SHARES))]
-AuditVisit = Annotated[Visit, Depends(visitor(Right.SEE_AUDIT))]
-AUDIT_PAGE = 100
 
 
 def add_user_pages(pages: Pages) -> None:
@@ -100,7 +97,6 @@ def add_user_pages(pages: Pages) -> None:
         return _doing(request, visit, lambda: portal_of(request).tokens.withdraw(visit.user, visit.org_id, token))
 
     _add_share_routes(pages)
-    _add_audit_page(pages)
 
 
 def _add_share_routes(pages: Pages) -> None:
@@ -131,23 +127,6 @@ def _add_share_routes(pages: Pages) -> None:
     def activate(request: Request, visit: ShareVisit, secret: Text = "") -> Response:
         shares = portal_of(request).shares
         return _doing(request, visit, lambda: shares.activate(visit.user, visit.org_id, secret.strip()))
-
-
-def _add_audit_page(pages: Pages) -> None:
-    @pages.get("/o/{org_id}/audit", Right.SEE_AUDIT)
-    def audit(request: Request, visit: AuditVisit, before: int | None = None) -> Response:
-        portal = portal_of(request)
-        entries = portal.audit.entries(visit.org_id, before=before, limit=AUDIT_PAGE)
-        return page(
-            request,
-            "audit.html",
-            visit,
-            entries=entries,
-            names={user.id: user.name for user in portal.people.members(visit.org_id)},
-            details={e.number: json.dumps(e.detail, ensure_ascii=False) if e.detail else "" for e in entries},
-            broken=portal.audit.verify(visit.org_id),
-            older=entries[-1].number if len(entries) == AUDIT_PAGE else None,
-        )
 
 
 def _membership(visit: Visit, role: str, buildings: Sequence[str], bookers: str) -> Membership:
