@@ -43,6 +43,7 @@ PAGES = {
     "compare": "compare",
     "data": "data",
     "sensors": "sensors",
+    "sensor-add": "sensors#add",
     "settings": "settings",
     "settings-room": f"settings/rooms/{ROOM}",
     "hours": "settings/hours",

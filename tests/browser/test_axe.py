@@ -165,6 +165,9 @@ def test_the_header_is_one_line(chief: Watched, language: str) -> None:
         ends = [box["x"] + box["width"] for box in boxes]
         assert all(end <= box["x"] for end, box in zip(ends, boxes[1:], strict=False)), "nothing covers its neighbour"
         assert ends[-1] <= width
+    page.set_viewport_size({"width": 1023, "height": 800})
+    assert page.locator(".menu-button").is_visible()
+    assert not page.locator(".person").is_visible(), "below, everything stands under one button"
     speak(page, chief.base, "en")
     page.close()
 

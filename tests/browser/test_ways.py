@@ -325,7 +325,7 @@ def test_the_figures_open_in_a_dutch_spreadsheet(
     fill = float(by_hour[9]["fill"].replace(",", "."))
     assert fill == pytest.approx(12 / 30, abs=0.01)
     page.goto(f"{chief.base}/o/default/audit")
-    assert page.get_by_text("export").first.is_visible()
+    assert page.get_by_role("cell", name="file exported").first.is_visible()
 
 
 def test_nothing_went_wrong_in_the_browser(chief: Watched) -> None:

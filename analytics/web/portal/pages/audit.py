@@ -26,7 +26,7 @@ ACTIONS = {
     "building.hours": t("measuring hours changed"),
     "closure.add": t("days closed"),
     "closure.remove": t("closure removed"),
-    "export": t("file taken"),
+    "export": t("file exported"),
     "login": t("logged in"),
     "login.failed": t("login failed"),
     "organisation.change": t("organisation changed"),
