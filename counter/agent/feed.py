@@ -22,11 +22,15 @@ class Feed(Protocol):
         name: for people, without a password.
         failure: why there are no pictures, if that is known.
         ended: no picture will ever come again.
+        rate: pictures a second that the camera gives, also those that nobody asks for; None: not known (yet).
     """
 
     name: str
     failure: str | None
     ended: bool
+
+    @property
+    def rate(self) -> float | None: ...
 
     def read(self, timeout: float) -> TimedFrame | None:
         """The newest picture not seen yet, None when none came within ``timeout`` seconds.
@@ -86,6 +90,7 @@ class RecordingFeed:
         self.name = self._source.name
         self.failure: str | None = None
         self.ended = False
+        self.rate = self._source.fps
 
     def read(self, timeout: float) -> TimedFrame | None:
         """See :class:`Feed`."""

@@ -6,6 +6,7 @@ over both changes of summer time, and after the clock was set: nothing is rememb
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
@@ -105,7 +106,9 @@ class Hours(BaseModel):
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
-            near = [z for z in sorted(available_timezones()) if value.split("/")[-1].lower() in z.lower()][:3]
+            zones = sorted(available_timezones())
+            near = [zone for zone in zones if value.split("/")[-1].lower() in zone.lower()][:3]
+            near = near or difflib.get_close_matches(value, zones, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near and value else ""
             raise ValueError(f"no such time zone{hint}") from None
         return value

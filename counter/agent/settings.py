@@ -61,14 +61,19 @@ class CameraSettings(BaseModel):
         description="Scene file (draw one: headroom scene SOURCE), or the scene itself as a table [camera.scene].",
     )
     model: str | None = Field(
-        None, max_length=500, title="Model", description="Name (headroom models list) or path; left out: the default."
+        None,
+        min_length=1,
+        max_length=500,
+        title="Model",
+        description="Name (headroom models list) or path; left out: the default.",
     )
     fps: float | None = Field(
         None,
         ge=0.1,
         le=60.0,
         title="Rate",
-        description="Most pictures a second that are looked at; left out: 15 at a door, 2 in a room.",
+        description="Most pictures a second that are looked at; left out: 15 at a door, 2 in a room, or as many as the "
+        "board can do. Where it is set, a board that does less than nine tenths of it says overloaded.",
     )
     idle_fps: float | None = Field(
         None,
@@ -221,7 +226,19 @@ class SensorSettings(BaseModel):
                     raise ValueError(f"camera[{index}].sensor_id is missing: with several cameras each needs its own")
                 if names.index(name) != index:
                     raise ValueError(f"camera[{index}].sensor_id: {name!r} is given twice")
+        devices = [_device(camera.source) for camera in self.camera]
+        for index, device in enumerate(devices):
+            if device is not None and devices.index(device) != index:
+                raise ValueError(
+                    f"camera[{index}].source: {device} is given twice; a device gives its pictures to one camera alone "
+                    "(v4l2-ctl --list-devices names the others)"
+                )
         return self
+
+
+def _device(source: str) -> str | None:
+    """The camera device that ``0`` and ``/dev/video0`` name alike; None for anything else."""
+    return f"/dev/video{source}" if source.isdigit() else source if source.startswith("/dev/") else None
 
 
 def load_settings(path: str | Path) -> SensorSettings:
@@ -256,7 +273,8 @@ def parse_settings(text: str, where: str = SETTINGS_FILE, folder: Path | None = 
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(where, "", None, f"is not valid TOML: {error}") from None
+        hint = "; a text stands in quotes" if str(error).startswith("Invalid value") else ""
+        raise SettingsError(where, "", None, f"is not valid TOML: {error}{hint}") from None
     try:
         return SensorSettings.model_validate(data, context={"folder": folder or Path()})
     except ValidationError as error:
@@ -269,19 +287,49 @@ def _error(error: ValidationError, where: str) -> SettingsError:
     loc = [part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("function-", "tagged-")))]
     field = _path(loc)
     value = first["input"]
-    reason = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
         hint = "; add a table [[camera]]" if field == "camera" else ""
         return SettingsError(where, "", None, f"{field} is missing{hint}")
-    if first["type"] == "extra_forbidden":
-        known = _fields(loc[:-1])
-        close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        reason = "no such field" + (f"; did you mean {close[0]}?" if close else f" (there are {', '.join(known)})")
-    if isinstance(value, str) and field.endswith("source"):
-        value = public_name(value)
+    reason = _unknown(loc) if first["type"] == "extra_forbidden" else _reason(first["type"], field, str(first["msg"]))
+    if isinstance(value, str):
+        value = public_name(value) or '""'  # an address in the wrong field has a password all the same
     if isinstance(value, dict | list) or value is None:  # a fault of several fields names them itself
         return SettingsError(where, "", None, f"{field}: {reason}" if field else reason)
     return SettingsError(where, field, value, reason)
+
+
+def _reason(kind: str, field: str, message: str) -> str:
+    """pydantic's words, or ours where those speak of Python."""
+    last = field.rpartition(".")[2]
+    if kind == "tuple_type":
+        if last in ("camera", "exceptions", "lines", "zones", "masks"):
+            return f"expected a table with two brackets each time: [[{field}]]"
+        return "expected a list, " + ("e.g. [1280, 720]" if last == "size" else 'e.g. ["07:00-22:00"]')
+    if kind == "string_pattern_mismatch" and last == "sensor_id":
+        return "expected small letters, digits and hyphens, as it was enrolled, e.g. hall-3"
+    if kind.startswith("date_"):
+        return "expected a date without quotes, e.g. 2026-12-24"
+    if kind == "string_type":
+        return "expected a text in quotes"
+    if kind in ("model_type", "dict_type", "model_attributes_type") and last == "scene":
+        return 'expected a scene file, e.g. "scene.toml", or a table [camera.scene]'
+    if kind == "string_too_short":
+        return "must not be empty"
+    if kind == "too_long" and field == "camera":
+        return "16 at most; put the others on a second board"
+    return message.removeprefix("Value error, ")
+
+
+def _unknown(loc: Sequence[int | str]) -> str:
+    """What to say of a field that there is not."""
+    name, known = str(loc[-1]), _fields(loc[:-1])
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"no such field; did you mean {close[0]}?"
+    if len(loc) > 1 and name in SensorSettings.model_fields:
+        return "no such field here; it belongs above the first table, before [[camera]]"
+    if name in CameraSettings.model_fields:
+        return "no such field here; it belongs below [[camera]]"
+    return f"no such field (there are {', '.join(known)})"
 
 
 def _path(loc: Sequence[int | str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from counter.agent.state import ask
 from uplink.cli_enrol import TUNNEL_FILE
-from uplink.identity import IdentityError, enrolled
+from uplink.identity import IDENTITY_FILE, IdentityError, enrolled
 from uplink.tunnel import DEFAULT_INTERFACE, Tunnel
 from uplink.tunnel_health import TunnelState
 from uplink.wg_backends import TunnelError
@@ -50,6 +50,8 @@ def enrolled_sensors(state: Path) -> list[dict[str, str]]:
 def tunnel_status(state: Path) -> dict[str, str]:
     """State and words of the tunnel: ``none`` where this sensor has no tunnel, ``unknown`` where it cannot be asked."""
     path = state / TUNNEL_FILE
+    if not path.exists() and not (state / IDENTITY_FILE).exists():
+        return {"state": "none", "words": "this sensor is not enrolled yet: headroom sensor enrol"}
     if not path.exists():
         return {"state": "none", "words": "this sensor was enrolled without a tunnel"}
     try:
@@ -85,7 +87,7 @@ _TODO = {
 
 def _camera(camera: dict[str, Any]) -> list[str]:
     name = camera["sensor_id"]
-    faults = [f"{name}: {_TODO[fault]}" for fault in camera["health"] if fault in _TODO]
+    faults = [f"{name}: {_TODO[fault]}{_rates(camera, fault)}" for fault in camera["health"] if fault in _TODO]
     if camera["state"] == "failed":
         times = f"{camera['failures']} times" if camera.get("failures", 1) > 1 else "once"
         faults.append(
@@ -108,6 +110,13 @@ def _camera(camera: dict[str, Any]) -> list[str]:
     if abs(uplink["clock_skew_seconds"] or 0.0) > 30.0:
         faults.append(f"{name}: the clock is {-uplink['clock_skew_seconds']:+.0f} s from the service's: check NTP")
     return faults
+
+
+def _rates(camera: dict[str, Any], fault: str) -> str:
+    """How often an overloaded camera is looked at."""
+    if fault != "overloaded" or camera.get("reached") is None:
+        return ""
+    return f" (looked at {camera['reached']:g} times/s; less than {camera['enough']:g} are too few)"
 
 
 def _broken(lock: dict[str, Any]) -> bool:

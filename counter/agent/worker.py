@@ -91,6 +91,7 @@ class CameraWorker:
             work.share,
             work.warm,
             work.hot,
+            asked=camera.fps,
         )
         self._view = (
             ViewHealth(dark=health.dark, blocked=health.blocked, shift=health.shift) if health.enabled else None
@@ -104,6 +105,7 @@ class CameraWorker:
         self._unseen: IntervalCounter | None = None  # keeps the intervals while no counter can
         self._looking = False
         self._steady_since: float | None = None
+        self._overload_at: float | None = None  # when it was last seen to be overloaded
         self.heartbeat = clock.monotonic()
         self.state = CameraState.STARTING
         self.since = clock.time()
@@ -128,9 +130,7 @@ class CameraWorker:
         self.heartbeat = now = self._clock.monotonic()
         if not self._schedule.is_open(self._clock.time()):
             if self.state is not CameraState.CLOSED:
-                self._watch_again()
-                self.shut()
-                self._enter(CameraState.CLOSED, "outside the measuring hours")
+                self._hours_end()
             self._clock.wait(self._stop, _WAIT_SECONDS)
             return
         if self.state is CameraState.ENDED:
@@ -140,15 +140,17 @@ class CameraWorker:
         pause = self.pace.due(now) - now
         if pause > 0.0:
             self._clock.wait(self._stop, min(pause, _WAIT_SECONDS))
-            if pause > _WAIT_SECONDS:
+            if pause > _WAIT_SECONDS or not self._schedule.is_open(self._clock.time()):
                 return
         item = feed.read(_READ_SECONDS)
         if item is None:
             self._nothing(feed, counter)
         elif self._last_t is None or item.t > self._last_t:
-            self._looking = True
             with in_use(item.frame):
-                self._look(item, counter)
+                if not self._schedule.is_open(self._clock.time()):
+                    return  # the hours ended while it was waited for: nobody looks at it
+                self._looking = True
+                self._look(item, counter, feed.rate)
             self._looking = False
             self._went_well()
 
@@ -181,10 +183,16 @@ class CameraWorker:
         self._enter(CameraState.FAILED, f"{type(error).__name__}: {error}")
 
     def rest(self, seconds: float) -> None:
-        """Wait after a failure. Time passes for the records all the same: nobody looked, and they say so."""
+        """Wait after a failure. Time passes for the records all the same: nobody looked, and they say so.
+
+        The measuring hours hold here, too: a camera that is still open is closed when they end.
+        """
         end = self._clock.monotonic() + seconds
         while not self._stop.is_set() and (left := end - self._clock.monotonic()) > 0.0:
             self.heartbeat = self._clock.monotonic()
+            if self._feed is not None and not self._schedule.is_open(self._clock.time()):
+                self._hours_end()
+                return
             self._pass_unseen()
             self._clock.wait(self._stop, min(left, _WAIT_SECONDS))
 
@@ -202,6 +210,8 @@ class CameraWorker:
             "health": sorted(self.health) or [Health.OK.value],
             "size": list(self.size) if self.size else None,
             "rate": round(self.pace.rate(self._clock.monotonic()), 2),
+            "reached": None if self.pace.reached is None else round(self.pace.reached, 2),
+            "enough": round(self.pace.enough, 2),
             "work_ms": round(self.pace.work * 1e3, 1),
             "delay_ms": round(self.delay * 1e3, 1),
             "frames": self.frames,
@@ -236,6 +246,24 @@ class CameraWorker:
                 self._enter(CameraState.STARTING, None)
         return self._feed, self._counter
 
+    def _hours_end(self) -> None:
+        """Close the camera. Where there was nothing to count at the end, the last interval says so, like those before.
+
+        One that the hours end in has no end of its own that anybody would wait for: it is let pass at once.
+        """
+        now, utc = self._clock.monotonic(), self._clock.time()
+        rest = self._desk.seconds - utc % self._desk.seconds
+        for ahead in (0.0, rest):
+            at = datetime.fromtimestamp(utc + ahead, UTC)
+            if self._unseen is not None:
+                for record in self._unseen.advance(now + ahead, at):
+                    self._take(record)
+            elif self._counter is not None and (self.state is CameraState.AWAY or self.faults):
+                self._counter.tick(now + ahead, at)
+        self._unseen = None
+        self.shut()
+        self._enter(CameraState.CLOSED, "outside the measuring hours")
+
     def _nothing(self, feed: Feed, counter: PeopleCounter) -> None:
         """No picture came. Time passes all the same, once the last picture can no longer speak for it."""
         now = self._clock.monotonic()
@@ -255,7 +283,7 @@ class CameraWorker:
             self._watch_again()
             counter.tick(now, datetime.fromtimestamp(self._clock.time(), UTC))
 
-    def _look(self, item: TimedFrame, counter: PeopleCounter) -> None:
+    def _look(self, item: TimedFrame, counter: PeopleCounter, offered: float | None) -> None:
         frame = self._masks(item.frame)
         utc = item.utc or datetime.fromtimestamp(self._clock.time(), UTC)
         self.size = (frame.shape[1], frame.shape[0])
@@ -270,7 +298,7 @@ class CameraWorker:
             self._desk.mark(utc.timestamp(), faults)
             counter.tick(item.t, utc)
             self.present = None
-            self.pace.looked(begin, begin, inferred=False)
+            self.pace.looked(begin, begin, inferred=False, offered=offered)
             return
         busy = frozenset({Health.OVERLOADED}) if self.pace.overloaded else frozenset()
         result = counter.update(frame, item.t, utc, busy)
@@ -278,7 +306,8 @@ class CameraWorker:
         self.inferred += result.inferred
         self.present = counter.present(result)
         self.delay = end - item.t
-        self.pace.looked(begin, end, inferred=result.inferred)
+        self.pace.looked(begin, end, inferred=result.inferred, offered=offered)
+        self._say_overload(begin)
         self._events(result, utc)
         if self._on_result is not None:
             self._on_result(self.sensor_id, result)
@@ -344,6 +373,22 @@ class CameraWorker:
         for fault in sorted(self.faults - faults):
             log.info("%s: the view is well again: %s is over", self.sensor_id, fault.value)
         self.faults = faults
+
+    def _say_overload(self, now: float) -> None:
+        """One line when the board begins to be too slow, and one when it has kept up again for a while."""
+        pace = self.pace
+        if pace.overloaded:
+            if self._overload_at is None:
+                log.warning(
+                    "%s: overloaded: looked at %.1f times/s, less than %.1f are too few",
+                    self.sensor_id,
+                    pace.reached or 0.0,
+                    pace.enough,
+                )
+            self._overload_at = now
+        elif self._overload_at is not None and now - self._overload_at >= STEADY_SECONDS:
+            log.info("%s: it is looked at often enough again", self.sensor_id)
+            self._overload_at = None
 
     def _enter(self, state: CameraState, reason: str | None) -> None:
         if state is not self.state:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -55,7 +57,9 @@ def print_status(document: dict[str, Any], faults: Sequence[str]) -> None:
 def _cameras(console: Console, document: dict[str, Any]) -> None:
     change = document["next_change"]
     hours = "measuring" if document["measuring"] else "outside the measuring hours"
-    console.print(f"since {document['started']}: {hours}" + (f", until {change}" if change else ""))
+    zone = document["zone"]
+    until = f", until {_local(change, zone)}" if change else ""
+    console.print(f"since {_local(document['started'], zone)}: {hours}{until} ({zone})")
     table = Table("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "sent", box=None)
     for camera in document["cameras"]:
         uplink = camera.get("uplink")
@@ -73,6 +77,11 @@ def _cameras(console: Console, document: dict[str, Any]) -> None:
             "-" if sent is None else f"{sent:.0f} s ago",
         )
     console.print(table)
+
+
+def _local(moment: str, zone: str) -> str:
+    """A moment as the site's own clock shows it."""
+    return f"{datetime.fromisoformat(moment).astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M}"
 
 
 def _short(source: str, most: int = 24) -> str:

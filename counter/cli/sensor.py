@@ -138,12 +138,16 @@ def init(out: Path | None, state: Path | None, camera: str, zone: str | None, sc
     try:
         parse_settings(text, "options", target.parent)
     except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        hint = ""
+        if scene is not None and Path(scene).exists() and not (target.parent / scene).exists():
+            hint = f". It is looked for beside {target}: copy it there (cp {scene} {target.parent}/)"
+        raise click.UsageError(f"{error}{hint}") from None
     try:
         write_atomic(target, text.encode())
     except OSError as error:
         raise click.ClickException(f"{target}: cannot be written: {error.strerror}") from None
-    click.echo(f"wrote {target}. Next: headroom sensor check" + (f" --config {target}" if out else ""))
+    where = f" --config {target}" if out else f" --state {state}" if state is not None else ""
+    click.echo(f"wrote {target}. Next: headroom sensor check{where}")
 
 
 @click.command(

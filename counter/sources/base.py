@@ -72,10 +72,18 @@ class FrameSource(Protocol):
 
 
 def public_name(spec: str) -> str:
-    """An address without user, password and query: fit for logs and errors. Anything else stays as it is."""
+    """An address without user, password and query: fit for logs and errors; of a pipeline, that it is one.
+
+    Anything else stays as it is.
+    """
+    if " ! " in spec:  # addresses and passwords may stand anywhere in it
+        return "GStreamer pipeline"
     if "://" not in spec:
         return spec
-    parts = urlsplit(spec)
+    try:
+        parts = urlsplit(spec)
+    except ValueError:
+        return f"{spec.partition('://')[0]}://..."
     try:
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from counter.sources.base import ClosingSource, SourceError, TimedFrame
 from counter.types import Frame
 
 log = logging.getLogger(__name__)
+
+_RATE_PICTURES = 61
+"""Pictures over which a camera's rate is taken."""
 
 
 class Capture(Protocol):
@@ -57,6 +61,7 @@ class _Mailbox:
         self.changed = threading.Condition()
         self.last_sign = now
         self.spare: Frame | None = None
+        self.times: deque[float] = deque(maxlen=_RATE_PICTURES)
         self._ready: tuple[Frame, float, datetime] | None = None
         self._held: Frame | None = None
 
@@ -68,6 +73,7 @@ class _Mailbox:
                 self.spare = None
             self._ready = (frame, t, utc)
             self.last_sign = t
+            self.times.append(t)
             self.changed.notify_all()
             return free
 
@@ -176,6 +182,14 @@ class LiveSource(ClosingSource):
         self.connected = False
         self.failure: str | None = None
         """Why the last connection ended, for people; None before the first failure."""
+
+    @property
+    def rate(self) -> float | None:
+        """Pictures a second that came of late, those included that nobody asked for; None while too few came."""
+        with self._mailbox.changed:
+            times = self._mailbox.times
+            spent = times[-1] - times[0] if len(times) > _RATE_PICTURES // 4 else 0.0
+            return (len(times) - 1) / spent if spent > 0.0 else None
 
     @property
     def stuck(self) -> int:

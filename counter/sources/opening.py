@@ -82,7 +82,7 @@ def live_capture(
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
                 field,
-                spec,
+                public_name(spec),
                 "this build of OpenCV has no GStreamer; use an OpenCV that has it, or rtsp:// or /dev/video",
             )
         return lambda: CvCapture.pipeline(spec), "GStreamer pipeline"

@@ -72,7 +72,7 @@ class FakeFeed:
     """Ten pictures a second on a hand clock. ``alive`` and ``picture`` are the script."""
 
     def __init__(self, clock: HandClock) -> None:
-        self.name, self.failure, self.ended = "fake", None, False
+        self.name, self.failure, self.ended, self.rate = "fake", None, False, 10.0
         self.clock, self.alive, self.closed = clock, True, False
         self.noise = np.random.default_rng(0)
         self.base = np.kron(self.noise.integers(40, 200, (12, 16, 3)), np.ones((10, 10, 1))).astype(np.uint8)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.agent.adapt import Pace
 
 
-def drive(pace: Pace, begin: float, seconds: float, *, work: float, moves: bool) -> list[float]:
+def drive(
+    pace: Pace, begin: float, seconds: float, *, work: float, moves: bool, offered: float | None = None
+) -> list[float]:
     """Look whenever it is due, or as soon as the last look is over; gives the moments."""
     looks, now = [], begin
     while now < begin + seconds:
         now = max(now, pace.due(now))
         looks.append(now)
-        pace.looked(now, now + work, inferred=moves)
+        pace.looked(now, now + work, inferred=moves, offered=offered)
         now += work
     return looks
 
@@ -66,6 +69,51 @@ def test_heat_lowers_the_rate_to_a_quarter_and_says_so() -> None:
     assert pace.overloaded  # four a second are too few at a door
     pace.temperature = 60.0
     drive(pace, 30.0, 30.0, work=0.01, moves=True)
+    assert not pace.overloaded
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered", "reached", "overloaded"),
+    [
+        # asked for, the camera gives, the board manages (looks/s; the least at a door is 5)
+        (10.0, 15.0, 9.8, False),
+        (10.0, 15.0, 9.1, False),  # nine tenths are enough
+        (10.0, 15.0, 8.9, True),
+        (10.0, 15.0, 8.5, True),  # what 14 cameras got on two cores: more than the least, less than was asked for
+        (10.0, 9.0, 8.9, False),  # the camera gives no more
+        (10.0, 9.0, 8.0, True),
+        (10.0, None, 8.5, False),  # not known what it gives: the least holds
+        (10.0, None, 4.4, True),
+        (10.0, 4.0, 4.0, True),  # too few at a door, whoever is to blame
+        (None, 15.0, 6.0, False),  # nobody asked for a rate: as many as the board can do
+        (None, 15.0, 4.6, False),
+        (None, 15.0, 4.4, True),
+        (3.0, 15.0, 2.8, False),  # fewer than the least were asked for
+        (3.0, 15.0, 2.6, True),
+    ],
+)
+def test_overloaded_is_below_nine_tenths_of_what_counting_needs_and_of_what_was_asked_for(
+    asked: float | None, offered: float | None, reached: float, overloaded: bool
+) -> None:
+    most = asked or 15.0
+    pace = Pace(most, most, min(5.0, most), share=1.0, asked=asked)
+    drive(pace, 0.0, 9.0, work=1.0 / reached, moves=True, offered=offered)
+    assert not pace.overloaded  # not before ten seconds of motion
+    drive(pace, 9.0, 12.0, work=1.0 / reached, moves=True, offered=offered)
+    assert pace.overloaded is overloaded
+    assert pace.reached is not None
+    assert abs(pace.reached - reached) < 0.2
+
+
+def test_motion_in_pieces_is_judged_together() -> None:
+    pace = Pace(10.0, 2.0, 5.0, share=1.0, asked=10.0)
+    for minute, overloaded in enumerate((False, False, True)):  # four seconds of somebody a minute
+        drive(pace, 60.0 * minute, 4.2, work=0.125, moves=True, offered=15.0)
+        assert pace.overloaded is overloaded
+        drive(pace, 60.0 * minute + 5.0, 50.0, work=0.01, moves=False, offered=15.0)
+    assert pace.overloaded  # a look still costs too much
+    pace.work = 0.01
+    drive(pace, 180.0, 10.0, work=0.01, moves=False, offered=15.0)
     assert not pace.overloaded
 
 

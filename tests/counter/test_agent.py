@@ -28,7 +28,7 @@ from counter.agent.state import ask
 from counter.agent.systemd import JournalFormatter, notify, watchdog_seconds
 from counter.agent.worker import CameraState
 from counter.sources import ArraySource
-from counter.types import Frame
+from counter.types import Detections, Frame
 from tests.counter.agent_parts import ALWAYS, CLIP, MONDAY, Bench, Finder, HandClock, enrol, one_person, settings, until
 from uplink.identity import IdentityError
 from uplink.messages import CountRecord, Health
@@ -113,6 +113,42 @@ def test_intervals_with_a_fault_of_the_view_are_marked_and_say_nothing(caplog: p
     assert after[-1].present == 1
     assert sum("the view is faulty: dark" in line for line in caplog.messages) == 1
     assert sum("dark is over" in line for line in caplog.messages) == 1
+
+
+def test_fewer_looks_than_were_asked_for_are_an_overload_that_is_said_and_marked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    camera = {"source": "fake", "scene": {"mode": "room"}, "fps": 5.0}
+    bench = Bench(CameraSettings.model_validate(camera))
+    spend = [0.0]
+    find = bench.detector.detect
+
+    def detect(frame: Frame) -> Detections:
+        bench.clock.sleep(spend[0])  # far above the least of a room, 0.5 looks/s
+        return find(frame)
+
+    def somebody_walks(frame: Frame) -> Frame:
+        left = int(bench.clock.mono * 40.0) % 120
+        frame = frame.copy()
+        frame[40:100, left : left + 30] = 250
+        return frame
+
+    bench.detector.detect = detect  # type: ignore[method-assign]
+    bench.run(1)
+    bench.feeds[0].change = somebody_walks
+    with caplog.at_level(logging.INFO):
+        bench.run(60)
+        assert bench.worker.health == frozenset()
+        spend[0] = 0.25  # 3.4 looks/s at 85 % of a thread's time
+        slow = bench.run(60)
+        assert bench.worker.health == {Health.OVERLOADED}
+        spend[0] = 0.01
+        bench.run(200)
+    assert bench.worker.health == frozenset()
+    assert slow[-1].health == {Health.OVERLOADED}
+    assert (slow[-1].present, slow[-1].coverage) == (1, 1.0)  # its counts stand
+    assert sum("overloaded: looked at 3." in line for line in caplog.messages) == 1
+    assert sum("often enough again" in line for line in caplog.messages) == 1
 
 
 def test_the_end_of_a_run_records_the_interval_that_has_begun() -> None:

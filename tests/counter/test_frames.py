@@ -247,6 +247,13 @@ def test_no_password_of_an_address_is_shown() -> None:
         open_source("gopher://user:secret@host/x?token=abc")
     assert "secret" not in str(caught.value)
     assert "abc" not in str(caught.value)
+    assert public_name("rtsp://user:secret@[::1/x") == "rtsp://..."
+    pipeline = 'rtspsrc location="rtsp://user:secret@10.0.0.7/x" user-pw=secret ! decodebin ! appsink'
+    assert public_name(pipeline) == "GStreamer pipeline"
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        with pytest.raises(SourceError) as caught:
+            open_source(pipeline)
+        assert "secret" not in str(caught.value)
 
 
 def test_opening_a_stream_does_not_wait_for_it() -> None:
@@ -387,6 +394,26 @@ def test_a_slow_reader_gets_the_newest_picture_and_no_queue() -> None:
     with live([[*range(1, 90), gate]], log, stall=30) as source:
         time.sleep(0.05)
         until(lambda: next_frame(source)[0] == 89)
+        gate.set()
+
+
+def test_the_cameras_own_rate_counts_pictures_that_nobody_asked_for() -> None:
+    now, gate = [0.0], threading.Event()
+
+    class Steady:
+        def read(self, buffer: np.ndarray | None) -> np.ndarray:
+            now[0] += 0.04
+            if now[0] > 4.0:
+                gate.wait(20)
+            return picture(1)
+
+        def release(self) -> None: ...
+
+    with LiveSource(Steady, name="fake", settings=LiveSettings(stall=1e6), clock=lambda: now[0]) as source:
+        assert source.rate is None
+        assert source.read(10.0) is not None
+        until(lambda: now[0] > 4.0)
+        assert source.rate == pytest.approx(25.0)
         gate.set()
 
 

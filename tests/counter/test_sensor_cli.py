@@ -13,6 +13,7 @@ from counter.agent.checks import check_camera
 from counter.agent.settings import CameraSettings, parse_settings
 from counter.agent.starting import confinement
 from counter.agent.summary import faults_of
+from counter.cli._sensor_tables import print_status
 from headroom import cli
 from uplink.identity import Identity, save_sensor_key
 from uplink.keyfiles import encode_key
@@ -39,6 +40,38 @@ def test_init_writes_a_file_that_check_and_run_read(tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     assert "did you mean Europe/Brussels" in wrong.output
     assert not (tmp_path / "x.toml").exists()
+
+
+def test_init_says_how_to_go_on_and_where_a_scene_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "door.toml").write_text('mode = "door"\n')
+    wrong = sensor("init", "--state", "state", "--scene", "door.toml")
+    assert wrong.exit_code == 2
+    assert "cp door.toml state/" in wrong.output
+    first = sensor("init", "--state", "state")
+    assert "Next: headroom sensor check --state state" in first.output
+
+
+def test_status_without_an_enrolment_says_so(tmp_path: Path) -> None:
+    result = sensor("status", "--state", tmp_path)
+    assert result.exit_code == 1
+    assert "not enrolled yet: headroom sensor enrol" in result.output
+
+
+def test_moments_are_shown_on_the_sites_own_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {
+        "running": True,
+        "started": "2026-07-06T05:30:00+00:00",
+        "measuring": True,
+        "next_change": "2026-07-06T20:00:00+00:00",
+        "zone": "Europe/Amsterdam",
+        "cameras": [],
+        "board": {"temperature": None, "memory_mib": 180.0, "load": 0.5},
+        "tunnel": {"state": "none", "words": "-"},
+    }
+    print_status(document, [])
+    out = capsys.readouterr().out
+    assert "since Mon 2026-07-06 07:30: measuring, until Mon 2026-07-06 22:00 (Europe/Amsterdam)" in out
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -106,7 +139,7 @@ def test_every_fault_of_a_status_is_said_with_what_to_do() -> None:
     uplink = {"disk_error": "No space left", "last_error": "refused", "waiting": 40, "clock_skew_seconds": -90.0}
     sick = well | {
         "cameras": [
-            camera | {"health": ["blocked", "overloaded"], "uplink": uplink},
+            camera | {"health": ["blocked", "overloaded"], "reached": 8.5, "enough": 9.0, "uplink": uplink},
             camera | {"health": ["no_signal"], "state": "away", "reason": "unplugged"},
             camera | {"health": ["no_signal"]},
             camera | {"health": ["no_signal"], "state": "failed", "reason": "RuntimeError: broke", "failures": 3},
@@ -125,6 +158,7 @@ def test_every_fault_of_a_status_is_said_with_what_to_do() -> None:
         "no sign of life",
         "over half of the view is covered",
         "cannot keep up",
+        "looked at 8.5 times/s; less than 9 are too few",
         "No space left",
         "40 records wait: refused",
         "+90 s from the service's",
@@ -168,7 +202,7 @@ def test_a_camera_that_is_not_there_is_checked_with_its_reason() -> None:
             return False
 
     class Nothing:
-        name, failure, ended = "x", "/dev/video7 is not there; is it plugged in?", False
+        name, failure, ended, rate = "x", "/dev/video7 is not there; is it plugged in?", False, None
 
         def read(self, timeout: float) -> None:
             return None

@@ -31,7 +31,7 @@ CAMERA = '[[camera]]\nsource = "/dev/video0"\n'
         ("intervall = 60\n" + CAMERA, ["intervall = 60", "did you mean interval"]),
         (CAMERA + "fps = 200.0", ["camera[0].fps = 200.0", "less than or equal to 60"]),
         (CAMERA + "fsp = 5", ["camera[0].fsp = 5", "did you mean fps"]),
-        (CAMERA + 'sensor_id = "Hall 3"', ["camera[0].sensor_id = Hall 3", "pattern"]),
+        (CAMERA + 'sensor_id = "Hall 3"', ["camera[0].sensor_id = Hall 3", "small letters, digits and hyphens"]),
         (CAMERA + 'scene = "none.toml"', ["camera[0].scene = none.toml", "there is no such file"]),
         (
             CAMERA + '[[camera.scene.lines]]\nname="d"\nstart=[0,2]\nend=[1,1]',
@@ -45,6 +45,24 @@ CAMERA = '[[camera]]\nsource = "/dev/video0"\n'
         (CAMERA + "[work]\nwarm = 90.0", ["work", "hot 85 must be above warm 90"]),
         (CAMERA + "[health]\nblocked = 2.0", ["health.blocked = 2.0"]),
         ("camera = 3", ["camera = 3"]),
+        ('[camera]\nsource = "/dev/video0"\n', ["two brackets", "[[camera]]"]),
+        ("[[camera]]\nsource = /dev/video0\n", ["line 2", "a text stands in quotes"]),
+        ("[[camera]]\nsource = 0\n", ["camera[0].source = 0", "in quotes"]),
+        ('[[camera]]\nsource = ""\n', ['camera[0].source = ""', "must not be empty"]),
+        (CAMERA + 'model = ""', ['camera[0].model = ""', "must not be empty"]),
+        (CAMERA + 'size = "1280x720"', ["camera[0].size = 1280x720", "[1280, 720]"]),
+        (CAMERA + "scene = 3", ["camera[0].scene = 3", "scene.toml"]),
+        (CAMERA + "interval = 30", ["camera[0].interval = 30", "above the first table"]),
+        ("fps = 5.0\n" + CAMERA, ["fps = 5.0", "below [[camera]]"]),
+        (
+            '[[camera]]\nsource = "0"\nsensor_id = "a"\n' + CAMERA + 'sensor_id = "b"\n',
+            ["camera[1].source", "/dev/video0 is given twice"],
+        ),
+        ("".join(f'[[camera]]\nsource = "{i}"\nsensor_id = "a{i}"\n' for i in range(17)), ["camera", "16 at most"]),
+        (CAMERA + '[hours]\nzone = "Europe/Amsterdm"', ["hours.zone", "did you mean Europe/Amsterdam"]),
+        (CAMERA + '[hours]\nmon = "07:00-22:00"', ["hours.mon = 07:00-22:00", '["07:00-22:00"]']),
+        (CAMERA + "[hours.exceptions]\nfirst = 2026-12-24", ["hours.exceptions", "[[hours.exceptions]]"]),
+        (CAMERA + '[[hours.exceptions]]\nfirst = "24-12-2026"', ["exceptions[0].first", "without quotes"]),
         ("[[camera]\n", ["not valid TOML"]),
     ],
 )
@@ -58,6 +76,9 @@ def test_errors_name_file_field_and_value(text: str, words: list[str]) -> None:
 def test_a_password_in_an_address_is_in_no_error_and_no_name() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(f'[[camera]]\nsource = "rtsp://admin:hunter2@192.0.2.1/{"x" * 2000}"')
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError) as caught:  # nor where the field's name is wrong
+        parse_settings('[[camera]]\nsourse = "rtsp://admin:hunter2@192.0.2.1/"\nsource = "0"')
     assert "hunter2" not in str(caught.value)
     camera = parse_settings('[[camera]]\nsource = "rtsp://admin:hunter2@192.0.2.1/live?token=hunter2"').camera[0]
     assert camera.name == "rtsp://192.0.2.1/live"

@@ -59,6 +59,7 @@ class Camera:
         self.name = name
         self.failure: str | None = None
         self.ended = False
+        self.rate: float | None = None
         self._clock = clock
         self._schedule = schedule
         self._journal = journal
