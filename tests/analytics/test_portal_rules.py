@@ -18,18 +18,19 @@ from tests.analytics.portal_parts import ORG, Site, simulated_site
 
 RULES = {rule.name: rule for _, rules in GROUPS for rule in rules}
 PAGE = f"/o/{ORG}/settings/rules"
+QUARTER, TECHNICAL = "sim-quarter", "sim-technical"
+"""Buildings of the simulated campus that have rooms; the first one gets rules of its own."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with simulated_site(tmp_path_factory.mktemp("rules"), rooms=3, weeks=1) as made:
-        first = made.store.buildings(ORG)[0].id
 
         def rules_of(building: Building) -> MatchRules:
             ours = MatchRules(late=12, over_people=1.5)
-            if building.id != first:
+            if building.id != QUARTER:
                 return ours
-            return replace(ours, start_offset=15, breaks=((630, 645), (900, 915)), min_coverage=0.625)
+            return replace(ours, start_offset=15, grace=20, breaks=((630, 645), (900, 915)), min_coverage=0.625)
 
         made.app.state.portal = made.portal = replace(made.portal, rules_of=rules_of)
         yield made
@@ -60,14 +61,15 @@ def test_units_fit_their_values() -> None:
 
 def test_a_value_says_where_it_comes_from_and_where_it_holds(site: Site) -> None:
     text = site.person(Role.CONTROLLER).get(PAGE).text
-    first, *others = (building.name for building in site.store.buildings(ORG))
+    names = {building.id: building.name for building in site.store.buildings(ORG)}
+    first = names.pop(QUARTER)
     assert row(text, "late").endswith("12 min set here; shipped: 10 min"), "one value for all: no building is named"
     assert row(text, "bridge").endswith("15 min as shipped")
     assert row(text, "over_people").endswith("1.5 people set here; shipped: 1 person")
     assert f"15 min {first} set here; shipped: 0 min" in row(text, "start_offset")
     assert f"10:30–10:45, 15:00–15:15 {first} set here; shipped: none" in row(text, "breaks")
     assert f"62.5\u202f% {first}".replace("\u202f", " ") in row(text, "min_coverage")
-    assert all(other in row(text, "start_offset") for other in others)
+    assert all(other in row(text, "start_offset") for other in names.values())
 
 
 def test_in_dutch(site: Site) -> None:
@@ -79,11 +81,10 @@ def test_in_dutch(site: Site) -> None:
 
 def test_whoever_sees_figures_sees_the_rules_of_their_buildings(site: Site) -> None:
     """A viewer has no other part of the settings; a page with outcomes leads to this one."""
-    first, *others = site.store.buildings(ORG)
-    viewer = site.person(Role.VIEWER, buildings=frozenset({others[0].id}))
+    viewer = site.person(Role.VIEWER, buildings=frozenset({TECHNICAL}))
     text = viewer.get(PAGE).text
     assert row(text, "start_offset").endswith("0 min as shipped")
-    assert first.name not in text
+    assert "Arts" not in text
     assert re.findall(r'href="(/o/[^"]*/settings[^"]*)"', text) == [PAGE]
     assert PAGE in viewer.get(f"/o/{ORG}/overview").text
     assert PAGE in site.person(Role.TIMETABLER).get(f"/o/{ORG}/bookings?show=no_show").text
@@ -98,3 +99,10 @@ def test_who_sees_no_figures_is_refused(site: Site) -> None:
 def test_an_organisation_without_buildings_gets_the_rules_of_a_new_one(site: Site) -> None:
     text = site.person(Role.CONTROLLER, org="empty").get("/o/empty/settings/rules").text
     assert row(text, "late").endswith("12 min set here; shipped: 10 min")
+
+
+def test_a_figure_that_hangs_on_a_rule_names_its_value(site: Site) -> None:
+    for buildings, minutes in (((), "10–20"), ((QUARTER,), "20"), ((TECHNICAL,), "10")):
+        reader = site.person(Role.VIEWER, buildings=frozenset(buildings))
+        text = reader.get(f"/o/{ORG}/overview?from=2026-09-07&to=2026-09-11").text
+        assert f"were released {minutes} min after their start" in text

@@ -15,6 +15,7 @@ from analytics.assemble import RulesOf, Site, default_rules
 from analytics.domain import metrics
 from analytics.domain.matching import Outcome
 from analytics.domain.model import Room
+from analytics.domain.plan import MatchRules
 from analytics.domain.time import Calendar
 from analytics.figures import Scope, day_sums, months
 from analytics.web.portal.core import PortalStore
@@ -140,6 +141,12 @@ class FigureData:
     def rooms(self) -> list[Room]:
         """Rooms that the reader may see and that are in use today."""
         return Filter(self.today, self.today + timedelta(days=1)).rooms(self.site, self.visible)
+
+    @property
+    def patience(self) -> str:
+        """Minutes after which a booking to which nobody came would be released, where the reader may look."""
+        minutes = {self.rules_of(building).grace for building in self.visit.buildings} or {MatchRules().grace}
+        return "–".join(str(bound) for bound in sorted({min(minutes), max(minutes)}))
 
     def usual(self) -> tuple[date, date]:
         """The period that a page shows unasked."""

@@ -62,7 +62,7 @@ def add_overview_page(pages: Pages) -> None:
             options=options(data, choice),
             sums=sums,
             total=total,
-            keys=key_figures(visit.t, total, sums.weeks(choice)),
+            keys=key_figures(visit.t, total, sums.weeks(choice), data.patience),
             trend=trend(visit.t, sums) if sums.days else None,
             lost=lost(visit.t, sums) if sums.days else None,
             ranking=ranking(data, sums),
@@ -97,8 +97,8 @@ def options(data: FigureData, choice: Filter, **more: str | None) -> dict[str, A
     }
 
 
-def key_figures(t: Language, total: dict[str, float], weeks: float) -> list[KeyFigure]:
-    """The cards, the most telling first."""
+def key_figures(t: Language, total: dict[str, float], weeks: float, patience: str) -> list[KeyFigure]:
+    """The cards, the most telling first. ``patience``: minutes after which a booking would be released."""
     coverage = t("coverage {share}", share=t.percent(total["coverage"]))
     thin = not total["coverage"] >= ENOUGH
     weekly = total["hours_lost"] / weeks if weeks else math.nan
@@ -130,7 +130,8 @@ def key_figures(t: Language, total: dict[str, float], weeks: float) -> list[KeyF
         pair(t("Seats used of all seats"), "planned_utilisation", "utilisation", t("person-hours of the seat-hours")),
         KeyFigure(
             t("Could be given back"), t("{hours} h", hours=t.number(total["release_hours"])), "",
-            t("if bookings were released ten minutes after nobody came"), judged, few,
+            t("if bookings to which nobody came were released {minutes} min after their start", minutes=patience),
+            judged, few,
         ),
         KeyFigure(
             t("Used without a booking"), t.percent(total["unscheduled"]), "", t("share of the time in use"), coverage,

@@ -88,7 +88,7 @@ def _room_page(
         revealed=revealed or {},
         problem=problem,
         chart=day_chart(visit.t, data, week, day, visit),
-        keys=key_figures(visit.t, sums.total(), sums.weeks(choice)) if sums.days else [],
+        keys=key_figures(visit.t, sums.total(), sums.weeks(choice), data.patience) if sums.days else [],
         heat=heat_chart(visit.t, data, shown, choice, heat if heat in HEATS else HEATS[0]),
         heats=heat_texts(visit.t),
         heat_name=heat if heat in HEATS else HEATS[0],

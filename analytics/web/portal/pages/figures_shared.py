@@ -86,7 +86,7 @@ def _figures(request: Request, visit: Visit, share: Share, period: dict[str, str
         share=share,
         f=choice,
         sums=sums,
-        keys=key_figures(there.t, sums.total(), sums.weeks(choice)) if sums.days and sums.rooms else [],
+        keys=key_figures(there.t, sums.total(), sums.weeks(choice), data.patience) if sums.days and sums.rooms else [],
         trend=trend(there.t, sums) if sums.days and sums.rooms else None,
         lost=lost(there.t, sums) if sums.days and sums.rooms else None,
         heads=heads(there.t),

@@ -166,8 +166,9 @@ def _own_change(request: Request, who: Guest, change: object, done: str) -> Resp
 
 def _account_page(request: Request, who: Guest, *, problem: str = "", done: str = "", status: int = 200) -> Response:
     people: People = portal_of(request).people
+    names = {organisation.id: organisation.name for organisation in portal_of(request).store.organisations()}
     return bare_page(
-        request, "account.html", who.t, who=who, status=status, problem_text=who.t(problem), done=done,
+        request, "account.html", who.t, who=who, status=status, problem_text=who.t(problem), done=done, names=names,
         totp_secret=people.own.new_totp(), sessions=people.sessions(who.user.id), this_session=who.session.id,
     )  # fmt: skip
 
