@@ -12,6 +12,7 @@ import pytest
 from analytics.accounts.audit import AuditLog
 from analytics.domain.model import Building, Organisation, Room
 from analytics.domain.plan import MatchRules
+from analytics.jobs import Jobs
 from analytics.rule_changes import RuleChanges
 from analytics.store.kept import SealedKeep
 from analytics.store.sqlite import SqliteStore
@@ -87,3 +88,12 @@ def test_a_building_that_comes_while_the_service_runs(store: SqliteStore) -> Non
     assert running.follow() == 0
     assert start(store, new=replace(RULES, late=5)).follow() == 1
     assert set(stale(store, "campus")) == {"n1"}
+
+
+def test_the_scheduled_work_follows_and_computes(store: SqliteStore) -> None:
+    keep = SealedKeep(store, MASTER)
+    for late in (10, 5):
+        jobs = Jobs(store, keep, clock=lambda: NOW, rules_of=lambda _, late=late: replace(RULES, late=late))
+        assert jobs.run("rollups")
+    assert [detail["building"] for _, detail in log(store, "campus")] == ["hall", "arts"]
+    assert stale(store, "campus") == {}, "the days that were marked are computed"
