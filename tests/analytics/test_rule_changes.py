@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def stale(store: SqliteStore, org: str) -> dict[str, list[date]]:
     for mark in store.stale_days(org):
         found.setdefault(mark.id, []).append(mark.day)
     return found
+
+
+def judged(late: int, _: Building) -> MatchRules:
+    return replace(RULES, late=late)
 
 
 def log(store: SqliteStore, org: str) -> list[tuple[str, dict[str, object]]]:
@@ -93,7 +98,7 @@ def test_a_building_that_comes_while_the_service_runs(store: SqliteStore) -> Non
 def test_the_scheduled_work_follows_and_computes(store: SqliteStore) -> None:
     keep = SealedKeep(store, MASTER)
     for late in (10, 5):
-        jobs = Jobs(store, keep, clock=lambda: NOW, rules_of=lambda _, late=late: replace(RULES, late=late))
+        jobs = Jobs(store, keep, clock=lambda: NOW, rules_of=partial(judged, late))
         assert jobs.run("rollups")
     assert [detail["building"] for _, detail in log(store, "campus")] == ["hall", "arts"]
     assert stale(store, "campus") == {}, "the days that were marked are computed"
