@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from counter.agent import board
+from counter.agent.adapt import KEPT_SHARE
 from counter.agent.clock import AgentClock, SystemAgentClock, iso
 from counter.agent.feed import OpenFeed, open_feed
 from counter.agent.outbox import find_enrolment
@@ -25,6 +26,7 @@ from counter.detector import DetectorError, open_model, resolve, usable_cpus
 from counter.health import deviation, shrink
 from counter.privacy import in_use
 from counter.sources import SourceError
+from uplink.cli_enrol import TUNNEL_FILE
 from uplink.codec import JSON_TYPE, encode_batch
 from uplink.identity import Identity, IdentityError, enrolled
 from uplink.sender import COUNTS_PATH
@@ -89,11 +91,11 @@ def check_all(
 
 def check_camera(camera: CameraSettings, clock: AgentClock, feed: OpenFeed = open_feed) -> Check:
     """Open a camera, wait for pictures, judge them."""
-    what = f"camera {camera.sensor_id or camera.name}"
+    what = f"camera {_label(camera)}"
     try:
         opened = feed(camera, clock)
     except SourceError as error:
-        return Check(what, "fail", str(error), "correct `source` in the settings")
+        return Check(what, "fail", str(error), "correct `source` in the settings; a file is looked for beside them")
     try:
         return _judge(what, camera, opened, clock)
     finally:
@@ -137,13 +139,19 @@ def _judge(what: str, camera: CameraSettings, opened: Any, clock: AgentClock) ->
 
 def _camera_of_agent(camera: CameraSettings, running: dict[str, Any]) -> Check:
     """The running sensor has the camera open: what it says of it."""
-    what = f"camera {camera.sensor_id or camera.name}"
+    what = f"camera {_label(camera)}"
     for known in running["cameras"]:
         if camera.sensor_id in (None, known["sensor_id"]) and known["source"] == camera.name:
             words = f"{known['state']} in the running sensor, health {', '.join(known['health'])}"
             good = known["state"] in ("counting", "closed", "starting") and known["health"] == ["ok"]
             return Check(what, "ok" if good else "warn", words, "" if good else "headroom sensor status")
     return Check(what, "warn", "the running sensor does not know it", "restart the sensor to take the settings over")
+
+
+def _label(camera: CameraSettings, most: int = 24) -> str:
+    """The sensor's name, or the end of a long address: that is what tells cameras apart."""
+    name = camera.sensor_id or camera.name
+    return name if len(name) <= most else "..." + name[3 - most :]
 
 
 def _running(state: Path) -> dict[str, Any] | None:
@@ -170,7 +178,7 @@ def _schedule(settings: SensorSettings, clock: AgentClock) -> Iterator[Check]:
 
 
 def _model(camera: CameraSettings, cameras: int) -> Check:
-    what = f"model {camera.sensor_id or camera.name}"
+    what = f"model {_label(camera)}"
     try:
         threads = camera.threads or max(1, usable_cpus() // cameras)
         detector, chosen = open_model(resolve(camera.model, camera.scene.mode), threads)
@@ -183,8 +191,14 @@ def _model(camera: CameraSettings, cameras: int) -> Check:
     except DetectorError as error:
         return Check(what, "fail", str(error), "headroom models list; headroom models pull NAME")
     words = f"{chosen.name} {chosen.precision}, {spent * 1e3:.0f} ms a picture"
-    if 0.85 / spent / cameras * threads < LEAST_FPS[camera.scene.mode]:
-        return Check(what, "warn", f"{words}: too slow here", "a smaller model, or fewer cameras on this board")
+    least = max(min(LEAST_FPS[camera.scene.mode], camera.most_fps), KEPT_SHARE * (camera.fps or 0.0))
+    if 0.85 / spent / cameras * threads < least:
+        return Check(
+            what,
+            "warn",
+            f"{words}: too slow here for {camera.fps or least:g} looks/s",
+            "a smaller model, fewer cameras on this board, or a lower `fps`",
+        )
     return Check(what, "ok", words)
 
 
@@ -202,12 +216,14 @@ def _service(camera: CameraSettings, state: Path, transport: Callable[[], Transp
     what = f"service {camera.sensor_id or ''}".strip()
     try:
         enrolment = find_enrolment(camera, state)
-        return _post(what, enrolment.identity, enrolment.folder, transport(), clock)
+        tunnelled = (state / TUNNEL_FILE).exists()
+        return _post(what, enrolment.identity, enrolment.folder, transport(), clock, tunnelled=tunnelled)
     except IdentityError as error:
-        return Check(what, "fail", str(error), "headroom sensor enrol CODE --service URL")
+        says_what_to_do = "run: chmod" in str(error)
+        return Check(what, "fail", str(error), "" if says_what_to_do else "headroom sensor enrol --service URL")
 
 
-def _post(what: str, identity: Identity, folder: Path, wire: Transport, clock: AgentClock) -> Check:
+def _post(what: str, identity: Identity, folder: Path, wire: Transport, clock: AgentClock, *, tunnelled: bool) -> Check:
     key = identity.load_key(folder)
     body = encode_batch([])
     claim = sign_request(
@@ -223,7 +239,9 @@ def _post(what: str, identity: Identity, folder: Path, wire: Transport, clock: A
     try:
         reply = wire.post(identity.service_url + COUNTS_PATH, body, headers | {"Accept": "application/json"})
     except TransportError as error:
-        todo = "is the tunnel up, and does the service run? headroom tunnel status"
+        todo = "does the service run, and is its address right? counts wait here meanwhile"
+        if tunnelled:
+            todo = "is the tunnel up, and does the service run? headroom tunnel status"
         return Check(what, "fail", f"{identity.service_url}: {error}", todo)
     finally:
         close = getattr(wire, "close", None)

@@ -53,7 +53,9 @@ def open_feed(camera: CameraSettings, clock: AgentClock) -> Feed:
     """
     live = live_capture(camera.source, size=camera.size, fps=camera.camera_fps, field="source")
     if live is None:
-        return RecordingFeed(lambda: open_source(camera.source, fps=camera.camera_fps, strict=False), camera, clock)
+        return RecordingFeed(
+            lambda: open_source(camera.source, fps=camera.camera_fps, strict=False, field="source"), camera, clock
+        )
     opener, name = live
     return _LiveFeed(
         opener,

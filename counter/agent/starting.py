@@ -70,7 +70,12 @@ def start(
         )
     except (IdentityError, DetectorError, SourceError, LockError) as error:
         raise click.UsageError(str(error)) from None
-    except (SpoolBusyError, SpoolError) as error:
+    except SpoolBusyError:
+        raise click.ClickException(
+            f"{state}: a sensor (or `headroom sensor send`) works with this state folder already; it says how it is "
+            f"with: headroom sensor status --state {state}"
+        ) from None
+    except SpoolError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"{state}: cannot be used: {error.strerror}") from None

@@ -173,7 +173,13 @@ def check(config: Path | None, state: Path | None, as_json: bool) -> None:
     quiet_codecs()
     folder = state_folder(state)
     settings = load(config, folder)
-    found = check_all(settings, folder)
+    cameras = logging.getLogger("counter.sources")
+    level = cameras.level
+    cameras.setLevel(logging.ERROR)  # what it would say is in what is found
+    try:
+        found = check_all(settings, folder)
+    finally:
+        cameras.setLevel(level)
     if as_json:
         click.echo(json.dumps([item.as_json() for item in found], indent=2))
     else:

@@ -59,7 +59,8 @@ def install(
     """Make the sensor a service of this board.
 
     Writes two systemd units (the sensor, and its tunnel) with a narrow sandbox, makes a system user without a password
-    or shell, and starts both. Safe to repeat: what is so already stays. Ends with 1 when something stands in the way.
+    or shell, and starts both. Safe to repeat: what is so already stays. --apply ends with 1, and changes nothing, when
+    something stands in the way.
     """
     root = root.absolute()
     try:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from counter.agent.checks import check_camera
+from counter.agent.checks import _model, check_camera
 from counter.agent.settings import CameraSettings, parse_settings
 from counter.agent.starting import confinement
 from counter.agent.summary import faults_of
 from counter.cli._sensor_tables import print_status
 from headroom import cli
+from tests.counter.agent_parts import enrol
 from uplink.identity import Identity, save_sensor_key
 from uplink.keyfiles import encode_key
+from uplink.spool import SPOOL_FOLDER, Spool
 from uplink.testing import ReferenceService, serving
 
 CLIP = Path(__file__).parents[1] / "clips" / "meeting-room-rendered.mp4"
@@ -115,7 +118,8 @@ def test_check_finds_everything_well_and_says_so(tmp_path: Path) -> None:
         assert "no camera counts as it" in checks["sensor hall-rear"]["words"]
     down = sensor("check", "--state", tmp_path)
     assert down.exit_code == 1
-    assert "is the tunnel up" in down.output
+    assert "does the service run" in down.output
+    assert "tunnel" not in down.output  # it was enrolled without one
 
 
 def test_status_without_a_sensor_ends_with_1(tmp_path: Path) -> None:
@@ -221,3 +225,22 @@ def test_help_has_examples() -> None:
         result = sensor(command, "--help")
         assert result.exit_code == 0
         assert f"headroom sensor {command}" in result.output
+
+
+def test_a_second_run_on_a_state_folder_says_that_one_works_there(tmp_path: Path) -> None:
+    service = ReferenceService()
+    enrol(tmp_path, service)
+    (tmp_path / "sensor.toml").write_text(f'[[camera]]\nsource = "{CLIP}"\n')
+    with closing(Spool(tmp_path / SPOOL_FOLDER, "hall", service.seal_keys.public_key)):
+        result = sensor("run", "--state", tmp_path, "--unlocked")
+    assert result.exit_code == 1
+    assert "works with this state folder already" in result.output
+    assert f"headroom sensor status --state {tmp_path}" in result.output
+
+
+def test_check_asks_whether_a_rate_that_was_set_can_be_reached() -> None:
+    many = "".join(f'[[camera]]\nsource = "{CLIP}"\nfps = 60.0\nthreads = 1\nsensor_id = "a{i}"\n' for i in range(16))
+    found = _model(parse_settings(many).camera[0], 16)
+    assert found.state == "warn"
+    assert "too slow here for 60 looks/s" in found.words
+    assert "a lower `fps`" in found.todo
