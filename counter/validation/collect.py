@@ -15,6 +15,8 @@ from counter.validation.statistics import Event
 
 Ask = Callable[[Path, str], Any]
 _Key = tuple[float, str, str]
+_COUNTS_STAND = frozenset({"ok", "overloaded"})
+"""Under any other health the view shows nothing that could be counted. A busy board is judged by what it counts."""
 
 
 class CollectError(Exception):
@@ -62,7 +64,7 @@ class Collector:
         found = Counter((float(e["utc"]), str(e["line"]), str(e["direction"])) for e in events.get(self.sensor_id, []))
         self._events |= found  # of each crossing as many as were ever told at once: two may share a moment
         camera: dict[str, Any] = next((c for c in status.get("cameras", []) if c["sensor_id"] == self.sensor_id), {})
-        counting = camera.get("state") == "counting" and camera.get("health") == ["ok"]
+        counting = camera.get("state") == "counting" and set(camera.get("health", ["unknown"])) <= _COUNTS_STAND
         self._seen += counts and counting
         if counting and isinstance(camera.get("present"), int):
             self._present.append(Heads(self._clock(), camera["present"]))

@@ -174,6 +174,16 @@ def test_an_agent_that_restarts_forgets_and_we_do_not() -> None:
     assert collector.events(0.0, 9.0) == [Event(1.0, IN), Event(1.0, IN), Event(2.0, IN), Event(5.0, OUT)]
 
 
+@pytest.mark.parametrize(
+    ("health", "covered"), [("ok", 1.0), ("overloaded", 1.0), ("dark", 0.0), ("moved", 0.0), ("no_signal", 0.0)]
+)
+def test_a_busy_board_is_judged_by_what_it_counts_and_a_faulty_view_is_not_judged(health: str, covered: float) -> None:
+    collector = Collector(Path("x"), ask=agent(health=health))
+    assert collector.look() is bool(covered)
+    assert collector.coverage == covered
+    assert len(collector.present(0.0, 1e12)) == int(covered)
+
+
 def test_coverage_is_what_the_sensor_saw() -> None:
     answers = [agent(), agent(), agent(state="away"), agent(health="dark")]
     turn = iter(range(100))
