@@ -23,6 +23,7 @@ from counter.types import Detections, Track
 
 HOME_SECONDS = 2.0
 SOFT = 0.7  # share of the threshold from which somebody who walks may become a track
+APART = 0.5  # share of either box; a faint box that shares more with somebody known is a part of them, or two at once
 DOUBT_SECONDS = 2.0  # what has been tentative for longer is furniture that looks like somebody
 WALKED = 0.25  # person sizes that tell walking from a box that shakes
 
@@ -306,10 +307,14 @@ class Tracker:
         table = self._confirmed
         seen = table.last_seen >= t
         if seen.any():
-            inside = intersection(boxes[rows], table.state.boxes[seen]) / area(boxes[rows])[:, None].clip(1e-9)
-            same = iou(boxes[rows], table.state.boxes[seen])
+            known = table.state.boxes[seen]
+            shared = intersection(boxes[rows], known)
+            inside = (shared / area(boxes[rows])[:, None].clip(1e-9)).max(axis=1)
+            around = (shared / area(known).clip(1e-9)).max(axis=1)
+            same = iou(boxes[rows], known).max(axis=1)
             weak = scores[rows] < (self.settings.threshold + 1.0) / 2
-            rows = rows[~((same.max(axis=1) > 0.6) | ((inside.max(axis=1) > 0.85) & weak))]
+            faint = scores[rows] < self.settings.threshold
+            rows = rows[~((same > 0.6) | ((inside > 0.85) & weak) | ((np.maximum(inside, around) > APART) & faint))]
         rows = rows[: self.settings.max_tracks - len(self._tentative)]
         if len(rows):
             ids = [next(self._ids) for _ in rows]

@@ -74,6 +74,24 @@ def test_who_walks_is_believed_with_weaker_scores_than_what_stands() -> None:
     assert not ids(stands)
 
 
+@pytest.mark.parametrize(
+    ("beside", "people"),
+    [((0.0, 20.0), 1), ((35.0, 0.0), 1), ((200.0, 0.0), 2)],
+    ids=["a part of them", "two at once", "somebody else"],
+)
+def test_a_faint_box_that_goes_along_is_somebody_only_when_it_is_apart(
+    beside: tuple[float, float], people: int
+) -> None:
+    """Seen from above, networks see parts of a person, and two people as one, in the gait of those whom they know."""
+    tracker = Tracker(TrackerSettings(threshold=0.5))
+    for i in range(25):
+        x, y = 60 + 12 * i, 200
+        size = (100, 150) if beside[0] == 35.0 else (48, 90)
+        boxes = np.array([person(x, y), person(x + beside[0], y + beside[1], *size)], np.float32)
+        result = tracker.update(Detections(boxes, np.array([0.9, 0.4], np.float32)), i * 0.1, W, H)
+    assert len(ids(result)) == people
+
+
 @pytest.mark.parametrize("fps", [5, 10, 25])
 def test_two_people_who_pass_each_other_keep_their_ids(fps: int) -> None:
     tracker = Tracker()
