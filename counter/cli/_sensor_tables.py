@@ -46,8 +46,8 @@ def print_status(document: dict[str, Any], faults: Sequence[str]) -> None:
     if cameras:
         names = ", ".join(one["sensor_id"] for one in cameras)
         address = cameras[0]["tunnel_address"]
-        through = f" through its tunnel ({address})" if address else ""
-        console.print(f"board {cameras[0]['board']}: {names} speak{'s' if len(cameras) == 1 else ''}{through} too")
+        through = f" speak{'s' if len(cameras) == 1 else ''} through its tunnel ({address}) too"
+        console.print(f"board {cameras[0]['board']}: {names}{through if address else ' on it too'}")
     for fault in faults:
         console.print(f"[red]!![/] {escape(fault)}")
     if not faults:
@@ -60,23 +60,34 @@ def _cameras(console: Console, document: dict[str, Any]) -> None:
     zone = document["zone"]
     until = f", until {_local(change, zone)}" if change else ""
     console.print(f"since {_local(document['started'], zone)}: {hours}{until} ({zone})")
-    table = Table("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "sent", box=None)
-    for camera in document["cameras"]:
-        uplink = camera.get("uplink")
-        sent = uplink and uplink["last_success_seconds_ago"]
-        table.add_row(
-            camera["sensor_id"],
-            escape(_short(camera["source"])),
-            camera["state"],
-            ", ".join(camera["health"]),
-            "-" if camera["present"] is None else str(camera["present"]),
-            str(camera["entered"]),
-            str(camera["left"]),
-            f"{camera['rate']:g}/s",
-            str(uplink["waiting"]) if uplink else "-",
-            "-" if sent is None else f"{sent:.0f} s ago",
-        )
+    rows = [_row(camera) for camera in document["cameras"]]
+    table = Table(box=None)
+    for index, name in enumerate(
+        ("sensor", "camera", "state", "health", "now", "in", "out", "rate", "waiting", "sent")
+    ):
+        # On a narrow terminal the camera's address gives way, never a name, a number or what is wrong.
+        least = 8 if name == "camera" else max(len(text) for text in (name, *(row[index] for row in rows)))
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table)
+
+
+def _row(camera: dict[str, Any]) -> tuple[str, ...]:
+    uplink = camera.get("uplink")
+    sent = uplink and uplink["last_success_seconds_ago"]
+    return (
+        camera["sensor_id"],
+        _short(camera["source"]),
+        camera["state"],
+        ", ".join(camera["health"]),
+        "-" if camera["present"] is None else str(camera["present"]),
+        str(camera["entered"]),
+        str(camera["left"]),
+        f"{camera['rate']:g}/s",
+        str(uplink["waiting"]) if uplink else "-",
+        "-" if sent is None else f"{sent:.0f} s ago",
+    )
 
 
 def _local(moment: str, zone: str) -> str:

@@ -77,6 +77,37 @@ def test_moments_are_shown_on_the_sites_own_clock(capsys: pytest.CaptureFixture[
     assert "since Mon 2026-07-06 07:30: measuring, until Mon 2026-07-06 22:00 (Europe/Amsterdam)" in out
 
 
+def test_a_narrow_terminal_cuts_addresses_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    camera = {
+        "source": "rtsp://192.0.2.7/a/very/long/path/of/a/stream",
+        "present": 12,
+        "entered": 1204,
+        "left": 1198,
+        "rate": 10.0,
+        "uplink": {"waiting": 0, "last_success_seconds_ago": 9.0},
+    }
+    document = {
+        "running": True,
+        "started": "2026-07-06T05:30:00+00:00",
+        "measuring": True,
+        "next_change": None,
+        "zone": "UTC",
+        "cameras": [
+            camera | {"sensor_id": "lecture-hall-3-south", "state": "counting", "health": ["ok"]},
+            camera | {"sensor_id": "hall-3", "state": "away", "health": ["no_signal", "overloaded"]},
+        ],
+        "board": {"temperature": None, "memory_mib": 180.0, "load": 0.5},
+        "tunnel": {"state": "none", "words": "-"},
+    }
+    print_status(document, [])
+    out = capsys.readouterr().out
+    for words in ("lecture-hall-3-south", "counting", "no_signal, overloaded", "1204", "1198", "10/s", "9 s ago"):
+        assert words in out
+
+
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_settings_that_cannot_be_used_end_with_2_and_name_the_field(command: str, tmp_path: Path) -> None:
     missing = sensor(command, "--config", tmp_path / "none.toml", "--state", tmp_path)
