@@ -304,17 +304,20 @@ class Tracker:
         """New tentative tracks, but not from the second box of somebody who has one already."""
         if not len(rows):
             return
-        table = self._confirmed
-        seen = table.last_seen >= t
-        if seen.any():
-            known = table.state.boxes[seen]
-            shared = intersection(boxes[rows], known)
-            inside = (shared / area(boxes[rows])[:, None].clip(1e-9)).max(axis=1)
-            around = (shared / area(known).clip(1e-9)).max(axis=1)
-            same = iou(boxes[rows], known).max(axis=1)
-            weak = scores[rows] < (self.settings.threshold + 1.0) / 2
-            faint = scores[rows] < self.settings.threshold
-            rows = rows[~((same > 0.6) | ((inside > 0.85) & weak) | ((np.maximum(inside, around) > APART) & faint))]
+        threshold = self.settings.threshold
+        known = self._confirmed.state.boxes[self._confirmed.last_seen >= t]
+        mine = area(boxes[rows])[:, None].clip(1e-9)
+        if len(known):
+            inside = (intersection(boxes[rows], known) / mine).max(axis=1)
+            weak = scores[rows] < (threshold + 1.0) / 2
+            again = (iou(boxes[rows], known).max(axis=1) > 0.6) | ((inside > 0.85) & weak)
+            rows, mine = rows[~again], mine[~again]
+        others = np.concatenate((known, boxes[scores >= threshold]))
+        faint = scores[rows] < threshold
+        if len(others) and faint.any():
+            shared = intersection(boxes[rows], others)
+            most = np.maximum(shared / mine, shared / area(others).clip(1e-9)).max(axis=1)
+            rows = rows[~(faint & (most > APART))]
         rows = rows[: self.settings.max_tracks - len(self._tentative)]
         if len(rows):
             ids = [next(self._ids) for _ in rows]
