@@ -140,8 +140,9 @@ def _network_report() -> LockReport:
         return LockReport("network", False, _state.files_failure, required=False)
     if landlock.abi() < 4:
         return LockReport("network", False, "this kernel cannot confine connections (Landlock ABI 4)", required=False)
-    ports = ", ".join(map(str, _state.confinement.connect)) or "none"
-    why = f"TCP connections to ports {ports} alone, none from outside; UDP is not covered"
+    ports = ", ".join(map(str, _state.confinement.connect))
+    outwards = f"to the ports {ports} alone" if ports else "to nowhere"
+    why = f"TCP connections {outwards}, none from outside; UDP is not covered"
     return LockReport("network", True, why, required=False)
 
 
