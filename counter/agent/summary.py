@@ -81,7 +81,7 @@ _TODO = {
     "dark": "the view is dark: light, lens cap, exposure",
     "blocked": "over half of the view is covered: clear it",
     "moved": "the camera was moved: put it back, or draw the scene anew (headroom scene) and restart the sensor",
-    "overloaded": "the board cannot keep up, or the camera gives too few pictures: fewer cameras, a lower `fps`, or cool it",
+    "overloaded": "the board cannot keep up (fewer cameras, a lower `fps`, or cool it), or the camera gives too little",
 }
 
 
