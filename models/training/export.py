@@ -51,32 +51,9 @@ def read_checkpoint(path: Path) -> State:
     return {name: value.float().numpy() for name, value in state.items()}
 
 
-def with_teacher(state: State, lift: float) -> State:
-    """Both heads in one: the one that learned from labels and the one that learned from the teacher, the surer speaks.
-
-    Args:
-        lift: added to the logit of the teacher's head, so that a score means the same from either
-            (``models.training.calibrate``).
-    """
-    fused = without_teacher(state)
-    for k in range(len(STRIDES)):
-        weight, bias = state[f"copies.score.{k}.weight"], state[f"copies.score.{k}.bias"] + np.float32(lift)
-        fused[f"score.{k}.weight"] = np.concatenate([state[f"score.{k}.weight"], weight])
-        fused[f"score.{k}.bias"] = np.concatenate([state[f"score.{k}.bias"], bias])
-    return fused
-
-
 def without_teacher(state: State) -> State:
-    """The head that learned from labels alone."""
+    """What ships: the network and the head that learned from labels."""
     return {name: value for name, value in state.items() if not name.startswith("copies.")}
-
-
-def of_teacher(state: State) -> State:
-    """The teacher's copy alone, its boxes too."""
-    alone = without_teacher(state)
-    for part in (f"{head}.{k}.{of}" for head in ("score", "box") for k in range(3) for of in ("weight", "bias")):
-        alone[part] = state[f"copies.{part}"]
-    return alone
 
 
 def write_small(state: State, path: Path) -> None:
@@ -143,8 +120,6 @@ class _Network:
         """Scores ``[1, n]`` and boxes ``[1, n, 4]`` of one stride, for any height and width."""
         g, stride = self.g, float(STRIDES[k])
         logit = self._convolution(feature, self.state[f"score.{k}.weight"], self.state[f"score.{k}.bias"], 1, False)
-        if self.state[f"score.{k}.weight"].shape[0] > 1:  # the surer of several
-            logit = g.op("ReduceMax", logit, axes=[1], keepdims=1)
         sides = self._convolution(feature, self.state[f"box.{k}.weight"], self.state[f"box.{k}.bias"], 1, False)
         score = g.op("Reshape", g.op("Sigmoid", logit), g.ints(1, -1))
         reach = g.op("Mul", g.op("Exp", g.op("Clip", sides, g.const(-4.0), g.const(5.0))), g.const(stride))
@@ -262,7 +237,7 @@ def calibration_frames(shards: Path | None, real: Path | None, count: int = 64) 
     "--calibration",
     default=None,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What models.training.calibrate wrote: thresholds, and how the two heads compare.",
+    help="The thresholds that models.training.calibrate wrote.",
 )
 @click.option(
     "--small", default=None, type=click.Path(path_type=Path), help="Write the weights in half precision here too."
@@ -282,12 +257,10 @@ def main(
                  --calibration runs/calibration.json --shards runs/shards --real runs/real
     """
     state = read_checkpoint(checkpoint)
-    fixed = {"door": 0.4, "room": 0.4, "lift": None}
+    thresholds = {"door": 0.4, "room": 0.4}
     if calibration is not None:
-        fixed |= json.loads(calibration.read_text(encoding="utf-8"))
-    lift = fixed.pop("lift")
-    heads = with_teacher(state, float(lift)) if lift is not None else without_teacher(state)
-    written = export(heads, out, {mode: float(fixed[mode] or 0.4) for mode in SIZES}, calibration_frames(shards, real))
+        thresholds |= json.loads(calibration.read_text(encoding="utf-8"))
+    written = export(without_teacher(state), out, thresholds, calibration_frames(shards, real))
     if small is not None:
         write_small(state, small)
     sizes: dict[str, Any] = {str(p): p.stat().st_size for files in written.values() for p in files.values()}

@@ -36,16 +36,20 @@ class Studio:
     """Renders picture ``k`` of production ``seed``, always the same one."""
 
     def __init__(
-        self, data: Path, seed: int, size: tuple[int, int] = SIZE, kind: str = "", supersample: float = 1.5
-    ) -> None:
+        self, data: Path, seed: int, size: tuple[int, int] = SIZE, kind: str = "", supersample: float = 1.5,
+        nobody: bool = False,
+    ) -> None:  # fmt: skip
         self.cast = Cast(Assets(data / "makehuman"), seed, CAST)
         self.backdrops = Backdrops(data / "backgrounds")
         self.seed, self.size, self.kind, self.supersample = seed, size, kind, supersample
+        self.nobody = nobody
 
     def picture(self, k: int) -> Picture:
-        rng = np.random.default_rng([self.seed, 11, k])
+        rng = np.random.default_rng([self.seed, 12 if self.nobody else 11, k])
         # people come in batches, so that not everybody has to be dressed for every picture
         scene = compose(rng, self.size, self.backdrops, CAST, self.kind)
+        if self.nobody:
+            scene.people.clear()
         return render(scene, self.cast, self.backdrops, self.supersample)
 
 
@@ -63,6 +67,7 @@ class Studio:
 @click.option("--shard", default=250, show_default=True, type=click.IntRange(1), help="Pictures a shard.")
 @click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
 @click.option("--kind", default="", type=click.Choice(["", *LAYOUTS]), help="Only this kind of scene.")
+@click.option("--nobody", is_flag=True, help="The same kinds of scenes, but everybody has gone home.")
 @click.option(
     "--clip",
     default="",
@@ -79,6 +84,7 @@ def main(
     shard: int,
     seed: int,
     kind: str,
+    nobody: bool,
     clip: str,
     width: int,
     height: int,
@@ -86,7 +92,7 @@ def main(
     """Render pictures into shards; shards that are there already are kept, so an interrupted run goes on.
 
     \b
-    Example: python -m models.training.render --out /tmp/train/shards --pictures 5000 --seed 1
+    Example: python -m models.training.render --out runs/shards --pictures 5000 --seed 1
              python -m models.training.render --clip door --seed 5 --out door.mp4
     """
     if clip:
@@ -99,7 +105,8 @@ def main(
         )
         return
     out.mkdir(parents=True, exist_ok=True)
-    studio = Studio(data, seed, (width, height), kind)
+    studio = Studio(data, seed, (width, height), kind, nobody=nobody)
+    name = f"seed{seed}-{kind or 'all'}{'-nobody' if nobody else ''}"
     done, spent = 0, 0.0
     columns = (
         TextColumn("rendering"),
@@ -112,7 +119,7 @@ def main(
     with Progress(*columns) as progress:
         task = progress.add_task("", total=pictures, rate=0.0)
         for number in range(first, first + -(-pictures // shard)):
-            path = out / f"seed{seed}-{kind or 'all'}-{number:05d}.npz"
+            path = out / f"{name}-{number:05d}.npz"
             size = min(shard, pictures - (number - first) * shard)
             if path.exists():
                 progress.advance(task, size)
