@@ -99,7 +99,6 @@ class Registry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     defaults: dict[Mode, str]
-    fallback: str | None = None
     models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], ModelEntry]
 
     @model_validator(mode="after")
@@ -107,8 +106,6 @@ class Registry(BaseModel):
         for mode in MODES:
             if self.defaults.get(mode) not in self.models:
                 raise ValueError(f"defaults.{mode}: {self.defaults.get(mode)!r} is not a model of this registry")
-        if self.fallback is not None and not (self.fallback in self.models and self.models[self.fallback].ships):
-            raise ValueError(f"fallback: {self.fallback!r} is not a model of this registry that ships")
         return self
 
     def entry(self, name: str) -> ModelEntry:
@@ -214,8 +211,7 @@ def resolve(name_or_path: str | None, mode: Mode) -> ResolvedModel:
 
     Args:
         name_or_path: a name of the registry, the path of an ONNX file (optimised, or published with a known layout),
-            or None for the default of the mode, in whose stead the fallback that ships is taken, with a warning,
-            where the default has not been pulled.
+            or None for the default of the mode.
         mode: ``door`` or ``room``.
 
     Raises:
@@ -227,19 +223,9 @@ def resolve(name_or_path: str | None, mode: Mode) -> ResolvedModel:
     if looks_like_path(name):
         return _resolve_path(Path(name).expanduser(), mode)
     entry = registry().entry(name)
-    if name_or_path is None and not entry.ships and not _is_here(name, entry) and (fallback := registry().fallback):
-        log.warning(
-            "%s is not on this machine: counting with %s, the offline fallback, which misses more people and raises "
-            "more false alarms; fetch the better one: headroom models pull %s", name, fallback, name,
-        )  # fmt: skip
-        name, entry = fallback, registry().entry(fallback)
     if entry.ships:
         return _shipped(name, entry, mode)
     return _optimised(name, published_path(name, entry), entry.recipe(mode), entry.sizes[mode], mode)
-
-
-def _is_here(name: str, entry: ModelEntry) -> bool:
-    return pulled_path(name).is_file() or stand_in_path(entry) is not None
 
 
 def looks_like_path(text: str) -> bool:

@@ -61,24 +61,6 @@ def choose(console: Console, clip: Clip, folder: Path, data: str | None) -> tupl
     return clip, path
 
 
-def ready_model(console: Console) -> None:
-    """Fetch the default model where it neither ships nor lies on this machine.
-
-    Raises:
-        Exception: whatever the registry says.
-    """
-    from counter import _models
-
-    registry = _models.load("registry")
-    try:
-        registry.resolve(None, "door")
-    except registry.ModelError:
-        name = registry.registry().defaults["door"]
-        console.print(f"Fetching the model {name} ...")
-        _models.load("pull").pull(name, registry.registry().entry(name))
-        registry.resolve(None, "door")
-
-
 def count_clip(clip: Clip, path: Path, folder: Path) -> int:
     """Run ``headroom count`` as a user would; returns its exit code."""
     args = ["count", str(path), "--out", str(folder / "counts.csv"), "--preview", str(folder / "preview.mp4")]
@@ -120,7 +102,6 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("HEADROOM_CACHE", str((folder / "cache").resolve()))
     try:
         clip, path = choose(console, read_clips()["one-by-one"], folder / "clips", os.environ.get("HEADROOM_DATA"))
-        ready_model(console)
     except Exception as error:  # the demo ends with a sentence, whatever is missing
         console.print(f"[red]The demo cannot run:[/red] {error}", highlight=False, soft_wrap=True)
         return 1

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from analytics.enrolment import Enrolment
 from analytics.store.base import Store
 
 _REACH = timedelta(minutes=3)
-_PULL = re.compile(r"headroom models pull ([\w.-]+)")
 
 
 class FootageError(Exception):
@@ -91,15 +89,7 @@ class DemoSensor:
         arguments += ["--scene", str(footage.scene)] if footage.scene else []
         for line in footage.lines:
             arguments += ["--line", line]
-        try:
-            text = await _headroom(*arguments)
-        except FootageError as error:
-            missing = _PULL.search(str(error))
-            if missing is None:
-                raise
-            await _headroom("models", "pull", missing.group(1))
-            text = await _headroom(*arguments)
-        return _counted(text)
+        return _counted(await _headroom(*arguments))
 
 
 def _put_up(sensor: Sensor) -> Sensor:

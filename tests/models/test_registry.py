@@ -166,15 +166,15 @@ def test_a_changed_file_in_the_cache_is_refused() -> None:
 
 
 @pytest.mark.footage
-def test_the_default_resolves_once_and_is_found_again(data_folder: Path) -> None:
-    first = resolve(None, "door")
+def test_a_pulled_model_resolves_once_and_is_found_again(data_folder: Path) -> None:
+    first = resolve("yolox-nano", "door")
     stamp = first.path.stat().st_mtime_ns
-    assert resolve(None, "door") == first
+    assert resolve("yolox-nano", "door") == first
     assert first.path.stat().st_mtime_ns == stamp
     assert first.input_size == (416, 256)
-    assert resolve(None, "room").input_size == (960, 544)
+    assert resolve("yolox-nano", "room").input_size == (960, 544)
     first.path.write_bytes(b"damaged")
-    assert resolve(None, "door") == first
+    assert resolve("yolox-nano", "door") == first
     assert resolve(str(first.path), "door") == first
 
 
