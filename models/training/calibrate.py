@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from . import options
 from .data.mix import shards_in
 from .data.shards import Shards
 from .evaluate import Model, fixed_threshold
@@ -46,33 +47,16 @@ def calibrate(state: State, data: Path, shards: Shards, nobody: Shards) -> dict[
     return thresholds
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="last.pt of training, or the small .npz that ships.",
-)
-@click.option(
-    "--held-out",
-    "shards",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Rendered shards of a seed that training has not seen.",
-)
+@click.command(context_settings=options.HELP)
+@options.checkpoint
+@options.held_out
 @click.option(
     "--nobody",
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Rendered shards without people (models.training.render --nobody) of such a seed.",
 )
-@click.option(
-    "--data",
-    envvar="HEADROOM_DATA",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with backgrounds/ (CC0); default: $HEADROOM_DATA.",
-)
+@options.data("backgrounds/ (CC0)")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .json to write.")
 def main(checkpoint: Path, shards: Path, nobody: Path, data: Path, out: Path) -> None:
     """Fix thresholds, away from all test pictures.

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from . import options
 from .data.mix import shards_in
 from .data.shards import Shards
 from .evaluate import Model, evaluate
@@ -83,22 +84,10 @@ def drawing(points: list[Point]) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoints", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--data",
-    envvar="HEADROOM_DATA",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with benchmark/, footage/ and truth.json; default: $HEADROOM_DATA.",
-)
-@click.option(
-    "--held-out",
-    "shards",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Rendered shards of a seed that training has not seen.",
-)
+@click.command(context_settings=options.HELP)
+@click.argument("checkpoints", nargs=-1, type=options.FILE)
+@options.data("benchmark/, footage/ and truth.json")
+@options.held_out
 @click.option(
     "--points", required=True, type=click.Path(path_type=Path), help="Points so far (.jsonl); new ones are added."
 )

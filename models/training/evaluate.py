@@ -12,6 +12,7 @@ import numpy as np
 
 from models.optimise import session
 
+from . import options
 from .data.mix import shards_in
 from .data.real import empty_views
 from .data.shards import Shards
@@ -105,22 +106,10 @@ def _recall(matcher: Matcher, rule: str, threshold: float) -> dict[str, Any]:
     return Rate(hits, matcher.people).as_dict()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--data",
-    envvar="HEADROOM_DATA",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with benchmark/, footage/ and truth.json; default: $HEADROOM_DATA.",
-)
-@click.option(
-    "--held-out",
-    "shards",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Rendered shards of a seed that training has not seen.",
-)
+@click.command(context_settings=options.HELP)
+@click.argument("models", nargs=-1, required=True, type=options.FILE)
+@options.data("benchmark/, footage/ and truth.json")
+@options.held_out
 @click.option("--step", default=1, show_default=True, type=click.IntRange(1), help="Every so many pictures only.")
 @click.option(
     "--threshold", default=None, type=click.FloatRange(0.05, 0.99), help="Instead of the one fixed on the renderings."

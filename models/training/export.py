@@ -23,6 +23,8 @@ from models.graph import IR_VERSION, OPSET, GraphWriter
 from models.optimise import Recipe, optimise, write
 from models.quantise import quantise
 
+from . import options
+
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 State = dict[str, F32]
@@ -213,30 +215,25 @@ def calibration_frames(shards: Path | None, real: Path | None, count: int = 64) 
     )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="last.pt of training, or the small .npz that ships.",
-)
+@click.command(context_settings=options.HELP)
+@options.checkpoint
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the ONNX files.")
 @click.option(
     "--shards",
     default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Rendered pictures to calibrate int8 on.",
 )
 @click.option(
     "--real",
     default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Open pictures to calibrate int8 on.",
 )
 @click.option(
     "--calibration",
     default=None,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.FILE,
     help="The thresholds that models.training.calibrate wrote.",
 )
 @click.option(

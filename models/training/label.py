@@ -6,20 +6,15 @@ from pathlib import Path
 
 import click
 
+from . import options
 from .data.paste import cutouts, pasted
 from .data.real import TRAIN_CLIPS, Teacher, empty_views, pseudo_labelled
 from .data.shards import Shards, write_shard
 from .scenes.picture import Backdrops
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--data",
-    envvar="HEADROOM_DATA",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with footage/ and teachers/; default: $HEADROOM_DATA.",
-)
+@click.command(context_settings=options.HELP)
+@options.data("footage/, backgrounds/ and teachers/")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the shard.")
 @click.option(
     "--teacher", default="rtmdet_nano_person_320.onnx", show_default=True, help="File in teachers/ (Apache-2.0)."

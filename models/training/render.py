@@ -10,6 +10,7 @@ import click
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from . import options
 from .data.shards import COLUMNS, Sample, write_shard
 from .scenes.assets import Assets
 from .scenes.clips import door_clip, room_clip, write_clip
@@ -53,14 +54,8 @@ class Studio:
         return render(scene, self.cast, self.backdrops, self.supersample)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--data",
-    envvar="HEADROOM_DATA",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with makehuman/ and backgrounds/ (CC0); default: $HEADROOM_DATA.",
-)
+@click.command(context_settings=options.HELP)
+@options.data("makehuman/ and backgrounds/ (CC0)")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the shards.")
 @click.option("--pictures", default=1000, show_default=True, type=click.IntRange(1), help="How many pictures.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Number of the first shard.")

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import options
 from .data.augment import Example
 from .data.mix import Mix, shards_in
 from .data.shards import Shards
@@ -131,36 +132,36 @@ def save(path: Path, state: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=options.HELP)
 @click.option(
     "--shards",
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Folder of rendered shards; new ones are taken up as they appear.",
 )
 @click.option(
     "--real",
     default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Folder of shards of real frames (python -m models.training.label).",
 )
 @click.option(
     "--held-out",
     default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Folder of rendered shards for the curve.",
 )
 @click.option(
     "--teacher",
     default=None,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.FILE,
     help="YOLOX-Nano as ONNX (yolox_nano_416.onnx), to learn from what it sees beside the labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for checkpoints and log.jsonl.")
 @click.option(
     "--resume",
     default=None,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.FILE,
     help="Checkpoint to go on from; default: OUT/last.pt when it is there.",
 )
 @click.option("--stage", default="stable", show_default=True, type=click.Choice(["stable", "decay"]))
