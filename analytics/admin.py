@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,9 @@ from analytics.settings import ServiceSettings
 from analytics.store.errors import StoreLockedError
 from analytics.web.problems import add_problem_handlers
 from uplink.messages import SensorId
+
+if TYPE_CHECKING:
+    from analytics.web.portal.core import PortalStore
 
 
 class NewSensor(BaseModel):
@@ -175,6 +178,51 @@ def _name(sensor_id: str) -> str:
     return sensor_id
 
 
+def service_listens(settings: ServiceSettings) -> bool:
+    """Whether a running service takes orders over its socket.
+
+    Raises:
+        AdministrationError: one is there and gives no answer.
+    """
+    if not settings.admin_socket.exists():
+        return False
+    try:
+        SocketAdministration(settings.admin_socket).sensors()
+    except (ConnectionError, FileNotFoundError):
+        return False  # left by a service that was killed
+    return True
+
+
+def kept_keys(settings: ServiceSettings) -> ServiceKeys:
+    """The keys of a service that has been here before: a mistyped folder must not become a second, empty one.
+
+    Raises:
+        AdministrationError: no service was ever here.
+        KeyFileError: the keys cannot be read.
+    """
+    if not settings.keys.is_dir():
+        raise AdministrationError(f"there is no service in {settings.data} yet; the first `headroom serve` makes it")
+    return ServiceKeys.load(settings.keys)
+
+
+@contextmanager
+def own_store(settings: ServiceSettings, keys: ServiceKeys) -> Iterator[PortalStore]:
+    """The store in the hands of this process, while no service runs.
+
+    Raises:
+        AdministrationError: another process holds it and takes no orders.
+        StoreError: it cannot be opened.
+    """
+    from analytics.runtime import open_store
+
+    try:
+        store = open_store(settings, keys)
+    except StoreLockedError:
+        raise AdministrationError("another process holds the store but does not take orders; wait or end it") from None
+    with store:
+        yield store
+
+
 @contextmanager
 def open_administration(settings: ServiceSettings) -> Iterator[Administration]:
     """The way to give orders now: the running service when there is one, the store otherwise.
@@ -183,24 +231,12 @@ def open_administration(settings: ServiceSettings) -> Iterator[Administration]:
         AdministrationError: another process holds the store and does not listen.
         KeyFileError, StoreError: keys or store cannot be opened.
     """
-    from analytics.runtime import ensure_organisation, open_store
+    from analytics.runtime import ensure_organisation
 
-    if settings.admin_socket.exists():
-        over_socket = SocketAdministration(settings.admin_socket)
-        try:
-            over_socket.sensors()
-        except (ConnectionError, FileNotFoundError):
-            pass  # left by a service that was killed
-        else:
-            yield over_socket
-            return
-    if not settings.keys.is_dir():  # a mistyped folder must not become a second, empty service
-        raise AdministrationError(f"there is no service in {settings.data} yet; the first `headroom serve` makes it")
-    keys = ServiceKeys.load(settings.keys)
-    try:
-        store = open_store(settings, keys)
-    except StoreLockedError:
-        raise AdministrationError("another process holds the store but does not take orders; wait or end it") from None
-    with store:
+    if service_listens(settings):
+        yield SocketAdministration(settings.admin_socket)
+        return
+    keys = kept_keys(settings)
+    with own_store(settings, keys) as store:
         ensure_organisation(store, settings)
         yield DirectAdministration(Enrolment(store, keys, settings))

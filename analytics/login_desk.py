@@ -16,12 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from analytics.accounts.errors import AccountError
 from analytics.accounts.people import People
-from analytics.admin import SocketAdministration
+from analytics.admin import kept_keys, own_store, service_listens
 from analytics.admin_socket import call, order
 from analytics.enrolment import AdministrationError
-from analytics.service_keys import ServiceKeys
 from analytics.settings import ServiceSettings
-from analytics.store.errors import StoreLockedError
 from analytics.web.portal.core import Portal
 
 ACTOR = "command line"
@@ -105,22 +103,9 @@ def open_logins(settings: ServiceSettings) -> Iterator[Logins]:
         AdministrationError: no service was ever here, or another process holds the store and does not listen.
         KeyFileError, StoreError: keys or store cannot be opened.
     """
-    from analytics.runtime import open_store
-
-    if settings.admin_socket.exists():
-        try:
-            SocketAdministration(settings.admin_socket).sensors()
-        except (ConnectionError, FileNotFoundError):
-            pass  # left by a service that was killed
-        else:
-            yield SocketLogins(settings)
-            return
-    if not settings.keys.is_dir():  # a mistyped folder must not become a second, empty service
-        raise AdministrationError(f"there is no service in {settings.data} yet; the first `headroom serve` makes it")
-    keys = ServiceKeys.load(settings.keys)
-    try:
-        store = open_store(settings, keys)
-    except StoreLockedError:
-        raise AdministrationError("another process holds the store but does not take orders; wait or end it") from None
-    with store:
+    if service_listens(settings):
+        yield SocketLogins(settings)
+        return
+    keys = kept_keys(settings)
+    with own_store(settings, keys) as store:
         yield DirectLogins(Portal.build(store, keys.store, https=settings.https).people, settings.portal_url)

@@ -14,14 +14,13 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from analytics.admin import SocketAdministration
+from analytics.admin import own_store, service_listens
 from analytics.admin_socket import call, order
 from analytics.enrolment import AdministrationError
 from analytics.jobs import JobStore
 from analytics.service_keys import load_or_create
 from analytics.settings import ServiceSettings
 from analytics.sources import LastPull, SourceError, Sources, check, pull_alone
-from analytics.store.errors import StoreLockedError
 from analytics.store.kept import SealedKeep
 from analytics.timetable import DEFAULT_HORIZON_DAYS, DEFAULT_LOOK_BACK_DAYS, TimetableSource
 from timetable_adapters.base import AdapterError
@@ -276,21 +275,12 @@ def open_desk(settings: ServiceSettings) -> Iterator[Desk]:
         AdministrationError: another process holds the store and does not listen.
         KeyFileError, StoreError: keys or store cannot be opened.
     """
-    from analytics.runtime import ensure_organisation, open_store
+    from analytics.runtime import ensure_organisation
 
-    if settings.admin_socket.exists():
-        try:
-            SocketAdministration(settings.admin_socket).sensors()
-        except (ConnectionError, FileNotFoundError):
-            pass  # left by a service that was killed
-        else:
-            yield SocketDesk(settings)
-            return
+    if service_listens(settings):
+        yield SocketDesk(settings)
+        return
     keys = load_or_create(settings.data, settings.keys)
-    try:
-        store = open_store(settings, keys)
-    except StoreLockedError:
-        raise AdministrationError("another process holds the store but does not take orders; wait or end it") from None
-    with store:
+    with own_store(settings, keys) as store:
         ensure_organisation(store, settings)
         yield DirectDesk(store, SealedKeep(store, keys.store))

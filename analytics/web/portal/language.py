@@ -28,6 +28,11 @@ _MONTHS = {
 }
 
 
+def t(text: str) -> str:
+    """Mark a text for translation: the test that looks for Dutch ones finds it, the page that shows it translates."""
+    return text
+
+
 @cache
 def catalogue(language: str) -> Mapping[str, str]:
     """English text to the language's own."""

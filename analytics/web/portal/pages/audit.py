@@ -9,16 +9,12 @@ from fastapi import Depends, Request, Response
 
 from analytics import login_desk, rule_changes
 from analytics.accounts.rights import Right
+from analytics.web.portal.language import t
 from analytics.web.portal.view import page
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 
 AuditVisit = Annotated[Visit, Depends(visitor(Right.SEE_AUDIT))]
 AUDIT_PAGE = 100
-
-
-def t(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 ACTIONS = {

@@ -35,7 +35,7 @@ from analytics.exports import Language as FileLanguage
 from analytics.figures import DEFAULT_FIGURES, NO_CLASS, Scope
 from analytics.research import data_dictionary, research_export
 from analytics.store.errors import StoreError
-from analytics.web.portal.language import Language
+from analytics.web.portal.language import Language, t
 from analytics.web.portal.view import page
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 from analytics.web.problems import ProblemError
@@ -350,11 +350,6 @@ def shown(value: Cell, kind: str, t: Language) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return t.number(None) if value is None else str(value)
-
-
-def t(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 _UNITS = {Unit.HOUR: t("hour"), Unit.DAY: t("day"), Unit.WEEK: t("week"), Unit.MONTH: t("month")}

@@ -13,7 +13,7 @@ from analytics.accounts.rights import Right
 from analytics.assemble import Site
 from analytics.care import Care, CareOrders, CareStatus
 from analytics.domain.model import Building, Closure, MeasuringHours, Room, Sensor
-from analytics.web.portal.language import UNKNOWN, Language
+from analytics.web.portal.language import UNKNOWN, Language, t
 from analytics.web.portal.pages.sensors import visible_sensors
 from analytics.web.portal.view import page
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
@@ -212,12 +212,6 @@ def _number(text: str) -> float | None:
 
 def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-# Texts are marked for the test that looks for Dutch ones; `t` is called where they are shown.
-def t(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 _LOCKS = {

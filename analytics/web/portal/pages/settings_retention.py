@@ -11,17 +11,13 @@ from analytics.accounts.rights import Right
 from analytics.master import Policies
 from analytics.retention import RetentionPolicy
 from analytics.sources import Sources
+from analytics.web.portal.language import t
 from analytics.web.portal.pages.settings import go_on, record, settings_page
 from analytics.web.portal.pages.settings_sources import Form
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 
 RetentionVisit = Annotated[Visit, Depends(visitor(Right.MANAGE_RETENTION))]
 _MOST_DAYS = 36_500
-
-
-def t(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 CLASSES: dict[str, tuple[str, str]] = {

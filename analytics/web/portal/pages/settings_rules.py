@@ -17,17 +17,12 @@ from analytics.assemble import RulesOf
 from analytics.domain.model import Building
 from analytics.domain.plan import MatchRules
 from analytics.site_rules import RULES_FILE
-from analytics.web.portal.language import Language
+from analytics.web.portal.language import Language, t
 from analytics.web.portal.pages.settings import settings_page
 from analytics.web.portal.visit import Pages, Visit, portal_of, visitor
 
 RulesVisit = Annotated[Visit, Depends(visitor(Right.SEE_FIGURES))]
 SHIPPED = MatchRules()
-
-
-def t(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 class Unit(StrEnum):
