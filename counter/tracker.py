@@ -312,9 +312,9 @@ class Tracker:
             weak = scores[rows] < (threshold + 1.0) / 2
             again = (iou(boxes[rows], known).max(axis=1) > 0.6) | ((inside > 0.85) & weak)
             rows, mine = rows[~again], mine[~again]
-        others = np.concatenate((known, boxes[scores >= threshold]))
         faint = scores[rows] < threshold
-        if len(others) and faint.any():
+        others = np.concatenate((known, boxes[scores >= threshold])) if faint.any() else known[:0]
+        if len(others):
             shared = intersection(boxes[rows], others)
             most = np.maximum(shared / mine, shared / area(others).clip(1e-9)).max(axis=1)
             rows = rows[~(faint & (most > APART))]
