@@ -19,7 +19,7 @@ from .data.mix import shards_in
 from .data.shards import Shards
 from .evaluate import Model, fixed_threshold
 from .export import State, export, read_checkpoint, without_teacher
-from .viewpoints import alarm_threshold, held_out
+from .viewpoints import alarm_threshold, held_out, surest
 
 ROOM_ALARMS = 0.02
 _PICTURES = {"door": 160, "room": 80}
@@ -40,8 +40,7 @@ def calibrate(state: State, data: Path, shards: Shards, nobody: Shards) -> dict[
             find = Model(files[mode]["fp32"])
             fixed = fixed_threshold(find, held_out(find, shards, count)["all"], data)
             if mode == "room":
-                looks = (find(nobody[k].image) for k in range(len(nobody)))
-                alarms = [float(people[:, 4].max()) if len(people) else 0.0 for people in looks]
+                alarms = [surest(find(nobody[k].image)) for k in range(len(nobody))]
                 fixed = max(fixed, alarm_threshold(alarms, ROOM_ALARMS))
             thresholds[mode] = round(fixed, 2)
     return thresholds

@@ -31,6 +31,7 @@ from .viewpoints import (
     linto,
     linto_whole,
     one_by_one,
+    surest,
     wisenet,
 )
 
@@ -96,8 +97,7 @@ def fixed_threshold(find: Find, renderings: Matcher, data: Path, views: int = 10
     CC0 panoramas raise an alarm.
     """
     panoramas = Backdrops(data / "backgrounds").panoramas
-    found = (find(sample.image) for sample in empty_views(panoramas, views, seed=2))
-    alarms = [float(people[:, 4].max()) if len(people) else 0.0 for people in found]
+    alarms = [surest(find(sample.image)) for sample in empty_views(panoramas, views, seed=2)]
     return max(best_f1(renderings), alarm_threshold(alarms))
 
 

@@ -115,14 +115,18 @@ def linto_whole(find: Find, folder: Path, step: int = 1) -> Matcher:
     return matcher
 
 
+def surest(found: F32) -> float:
+    """The best score of what was found (0: nothing)."""
+    return float(found[:, 4].max()) if len(found) else 0.0
+
+
 def empty_scores(find: Find, folder: Path, step: int = 1) -> list[float]:
     """*Measure.* The surest false alarm of every picture without people (0: none)."""
     scores = []
     for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".jpeg", ".png"})[::step]:
         image = cv2.imread(str(file))
         if image is not None:
-            found = find(np.asarray(image, np.uint8))
-            scores.append(float(found[:, 4].max()) if len(found) else 0.0)
+            scores.append(surest(find(np.asarray(image, np.uint8))))
     return scores
 
 
