@@ -21,7 +21,8 @@ from .scenes.picture import Backdrops
 )
 @click.option("--empty", default=900, show_default=True, type=click.IntRange(1), help="Views without people.")
 @click.option("--seed", default=1, show_default=True, help="Of those views.")
-def main(data: Path, out: Path, teacher: str, empty: int, seed: int) -> None:
+@options.without
+def main(data: Path, out: Path, teacher: str, empty: int, seed: int, without: tuple[str, ...]) -> None:
     """Label the CC BY clips that may be trained on, and cut views without people out of the CC0 panoramas.
 
     \b
@@ -31,7 +32,8 @@ def main(data: Path, out: Path, teacher: str, empty: int, seed: int) -> None:
     path = out / "real.npz"
     write_shard(path, pseudo_labelled(data / "footage", Teacher(data / "teachers" / teacher)), quality=95)
     click.echo(f"{path}: {len(Shards([path]))} frames of {len(TRAIN_CLIPS)} clips")
-    write_shard(out / "empty.npz", empty_views(Backdrops(data / "backgrounds").panoramas, empty, seed))
+    panoramas = Backdrops(data / "backgrounds", without=without).panoramas
+    write_shard(out / "empty.npz", empty_views(panoramas, empty, seed))
     click.echo(f"{out / 'empty.npz'}: {empty} views without people")
     views = Shards([out / "empty.npz"])
     rooms = [views[k].image for k in range(len(views))]

@@ -33,3 +33,6 @@ held_out = click.option(
 checkpoint = click.option(
     "--checkpoint", required=True, type=FILE, help="last.pt of training, or the small .npz that ships."
 )
+without = click.option(
+    "--without", multiple=True, help="Name of a panorama of backgrounds/ that is not used (kept for judging); repeatable."
+)

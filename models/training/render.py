@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container, Iterable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import options
 from .data.shards import COLUMNS, Sample, write_shard
 from .scenes.assets import Assets
+from .scenes.catalogue import Catalogue
 from .scenes.clips import door_clip, room_clip, write_clip
 from .scenes.layouts import LAYOUTS, compose
 from .scenes.people import Cast
@@ -38,10 +40,11 @@ class Studio:
 
     def __init__(
         self, data: Path, seed: int, size: tuple[int, int] = SIZE, kind: str = "", supersample: float = 1.5,
-        nobody: bool = False,
+        nobody: bool = False, catalogue: Iterable[Path] = (), without: Container[str] = (),
     ) -> None:  # fmt: skip
         self.cast = Cast(Assets(data / "makehuman"), seed, CAST)
-        self.backdrops = Backdrops(data / "backgrounds")
+        libraries = tuple(catalogue)
+        self.backdrops = Backdrops(data / "backgrounds", Catalogue(libraries) if libraries else None, without)
         self.seed, self.size, self.kind, self.supersample = seed, size, kind, supersample
         self.nobody = nobody
 
@@ -64,6 +67,13 @@ class Studio:
 @click.option("--kind", default="", type=click.Choice(["", *LAYOUTS]), help="Only this kind of scene.")
 @click.option("--nobody", is_flag=True, help="The same kinds of scenes, but everybody has gone home.")
 @click.option(
+    "--catalogue",
+    default=None,
+    type=options.FOLDER,
+    help="Folder with furniture libraries (*.sh3f; Debian: sweethome3d-furniture), mixed into the rooms.",
+)
+@options.without
+@click.option(
     "--clip",
     default="",
     type=click.Choice(["", "door", "room"]),
@@ -80,6 +90,8 @@ def main(
     seed: int,
     kind: str,
     nobody: bool,
+    catalogue: Path | None,
+    without: tuple[str, ...],
     clip: str,
     width: int,
     height: int,
@@ -100,7 +112,10 @@ def main(
         )
         return
     out.mkdir(parents=True, exist_ok=True)
-    studio = Studio(data, seed, (width, height), kind, nobody=nobody)
+    libraries = sorted(catalogue.glob("*.sh3f")) if catalogue is not None else []
+    if catalogue is not None and not libraries:
+        raise click.BadParameter(f"{catalogue}: no .sh3f in it", param_hint="--catalogue")
+    studio = Studio(data, seed, (width, height), kind, nobody=nobody, catalogue=libraries, without=without)
     name = f"seed{seed}-{kind or 'all'}{'-nobody' if nobody else ''}"
     done, spent = 0, 0.0
     columns = (

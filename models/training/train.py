@@ -34,6 +34,7 @@ from .teacher import Seen, Yolox
 U8 = NDArray[np.uint8]
 
 SIZES = {
+    "tiny": [(192, 128), (256, 160), (256, 160)],
     "small": [(256, 160), (320, 192)],
     "mixed": [(256, 160), (320, 192), (320, 192), (416, 256)],
     "large": [(320, 192), (416, 256), (416, 256)],
@@ -79,6 +80,12 @@ class Prepare:
         return Batch(images, people, ignore, self.teacher(images) if self.teacher else [])
 
 
+def half_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where it is fast: on a GPU, and on processors with AVX-512 (without it, ten times slower here)."""
+    fast = device.type != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
 def to_tensor(images: U8, device: torch.device) -> Tensor:
     """Pictures ``[B, 3, H, W]``, normalised."""
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) * SCALE
@@ -96,7 +103,7 @@ def average_precision(
         sample = shards[k]
         image, scale, left, top = letterbox(sample.image, size)
         x = ((torch.from_numpy(image).permute(2, 0, 1)[None].float() - MEAN) * SCALE).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_precision(device):
             maps = net(x)
         logits, boxes, _, _ = decode(maps)
         score, index = logits[0].sigmoid().topk(200)
@@ -265,12 +272,12 @@ def main(
         for group in optimiser.param_groups:
             group["lr"] = lr
         examples = next(source)
-        with torch.autocast(where.type, torch.bfloat16):
+        with half_precision(where):
             features = net.features(to_tensor(examples.images, where))
             maps = net.predict(features)
         loss, parts = detection_loss([m.float() for m in maps], examples.people, examples.ignore)
         if copies is not None:
-            with torch.autocast(where.type, torch.bfloat16):
+            with half_precision(where):
                 further, more = copies.loss(features, examples.seen)
             loss, parts = loss + further, parts | more
         optimiser.zero_grad(set_to_none=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numpy.random import Generator
 
+from .catalogue import Catalogue, Entry
 from .materials import BLOTCHES, CHECKS, PHOTO, PLAIN, SPECKLE, STRIPES_Y, bright, fabric, grey, part, surface
 from .mesh import Builder
 
@@ -13,16 +15,52 @@ Place = tuple[float, float, float]
 
 
 class Stock:
-    """The furniture of one room: a few models in a few colours, as rooms are furnished."""
+    """The furniture of one room: a few models in a few colours, as rooms are furnished.
 
-    def __init__(self, rng: Generator, builder: Builder, photos: int) -> None:
-        self.rng, self.b, self.photos = rng, builder, photos
+    Args:
+        photos: how many photographs there are for screens.
+        catalogue: modelled furniture that is mixed in.
+    """
+
+    def __init__(self, rng: Generator, builder: Builder, photos: int, catalogue: Catalogue | None = None) -> None:
+        self.rng, self.b, self.photos, self.catalogue = rng, builder, photos, catalogue
+        self._materials: dict[Entry, int] = {}
         m = builder.material
         self.top, self.metal = m(surface(rng)), m(part(grey(rng, 0.05, 0.7), gloss=0.15))
         self.fabric, self.dark = m(fabric(rng)), m(part(grey(rng, 0.01, 0.08), gloss=0.1))
         self.wood, self.white = m(surface(rng)), m(part(grey(rng, 0.75, 0.95)))
         self.chair_kind = int(rng.integers(5))
         self.seat = float(rng.uniform(0.42, 0.5))
+        self.chair_entry: Entry | None = None
+        if catalogue is not None and catalogue.chairs and rng.random() < 0.6:
+            self.chair_entry = catalogue.chairs[int(rng.integers(len(catalogue.chairs)))]
+
+    def modelled(self, entry: Entry, at: Place, yaw: float, size: float = 1.0) -> bool:
+        """Set a model of the catalogue down; False where it is too fine to draw."""
+        assert self.catalogue is not None
+        model = self.catalogue.model(entry)
+        if model is None:
+            return False
+        if entry not in self._materials:  # the same colours for all of a kind in a room, at times other ones
+            parts = model.parts.copy()
+            if self.rng.random() < 0.4:
+                tint = self.rng.uniform(0.35, 1.4) * self.rng.uniform(0.6, 1.3, 3)
+                parts[:, :6] = np.clip(parts[:, :6] * np.tile(tint, 2), 0.004, 0.95)
+            self._materials[entry] = self.b.material(parts[0])
+            for row in parts[1:]:
+                self.b.material(row)
+        c, s = math.cos(yaw), math.sin(yaw)
+        turned = model.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32) * np.float32(size)
+        self.b.mesh(
+            turned + np.array(at, np.float32), model.triangles, model.part_of + self._materials[entry], model.vertices
+        )
+        return True
+
+    def thing(self, entries: list[Entry], at: Place, yaw: float) -> bool:
+        """Any of these models; False where there are none."""
+        if self.catalogue is None or not entries:
+            return False
+        return self.modelled(entries[int(self.rng.integers(len(entries)))], at, yaw)
 
     def table(
         self, x: float, z: float, yaw: float, width: float, depth: float, height: float = 0.74, round_top: bool = False
@@ -57,6 +95,9 @@ class Stock:
     def chair(self, x: float, z: float, yaw: float, kind: int | None = None) -> None:
         """Looks along +z at yaw 0. Its back may carry a coat, its seat a bag."""
         b, at, rng, h = self.b, (x, 0.0, z), self.rng, self.seat
+        if kind is None and self.chair_entry is not None and self.modelled(self.chair_entry, at, yaw):
+            self._on_chair(x, z, yaw, h, float(rng.uniform(0.35, 0.6)))
+            return
         kind = self.chair_kind if kind is None else kind
         back_h = float(rng.uniform(0.35, 0.6)) if kind != 3 else 0.45
         if kind == 0:  # four legs
@@ -95,6 +136,11 @@ class Stock:
                 b.box(at, yaw + a, (0, h + 0.22, 0.22), (0.09, back_h, 0.03), self.fabric)
             b.cylinder(at, yaw, (0, h / 2, 0), 0.03, h, self.metal, 6)
             b.cylinder(at, yaw, (0, 0.015, 0), 0.22, 0.03, self.metal, 10)
+        self._on_chair(x, z, yaw, h, back_h)
+
+    def _on_chair(self, x: float, z: float, yaw: float, h: float, back_h: float) -> None:
+        """At times a coat over the back, or a bag on the seat."""
+        b, at, rng = self.b, (x, 0.0, z), self.rng
         roll = rng.random()
         if roll < 0.07:  # a coat over the back
             which = b.material(fabric(rng))
@@ -118,6 +164,8 @@ class Stock:
             c, s = math.cos(yaw), math.sin(yaw)
             at = (x + c * u + s * v, y, z - s * u + c * v)
             turn = yaw + float(rng.choice([0, math.pi])) + float(rng.normal(0, 0.3))
+            if self.catalogue is not None and rng.random() < 0.35 and self.thing(self.catalogue.table, at, turn):
+                continue
             kind = rng.random()
             if kind < 0.25:
                 lid = self.dark if rng.random() < 0.5 else self.metal
@@ -160,6 +208,8 @@ class Stock:
 
     def clutter(self, x: float, z: float, yaw: float) -> None:
         """One thing on the floor that is nobody."""
+        if self.catalogue is not None and self.rng.random() < 0.65 and self.thing(self.catalogue.floor, (x, 0.0, z), yaw):
+            return
         kinds = (
             self._plant, self._shelf, self._bin, self._coat_rack, self._board, self._cupboard, self._boxes,
             self._screen, self._lamp,

@@ -300,6 +300,11 @@ def photographed(rng: Generator, wh: tuple[int, int], backdrops: Backdrops, cast
             (room.stock.clutter if rng.random() < 0.5 else room.stock.chair)(
                 float(x), float(z), float(rng.uniform(0, 6.28))
             )
+    if backdrops.catalogue is not None and rng.random() < 0.25:  # a car, a horse, a camping tent
+        r, a = rng.uniform(4, 7), view + rng.normal(0, math.radians(fov) * 0.4)
+        x, z = float(centre + math.sin(a) * r), float(centre + math.cos(a) * r)
+        if room.free(x, z, 2.0):
+            room.stock.thing(backdrops.catalogue.large, (x, 0.0, z), float(rng.uniform(0, 6.28)))
     upper, lower = hdr[:200].mean((0, 1)), hdr[300:].mean((0, 1))
     clipped = np.minimum(hdr, 30).mean(2)
     row, col = np.unravel_index(int(np.argmax(cv2.GaussianBlur(clipped, (0, 0), 12)[:256])), (256, hdr.shape[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,17 +84,24 @@ def _turn(points: F32, yaw: float) -> F32:
 
 
 def _box(size: tuple[float, float, float]) -> tuple[F32, I32]:
-    vertices: list[F32] = []
+    pieces = (max(1, math.ceil(size[0] / _PIECE)), max(1, math.ceil(size[1] / _PIECE)), max(1, math.ceil(size[2] / _PIECE)))
+    unit, triangles = _unit_box(pieces)
+    return (unit * (np.array(size) / 2)).astype(np.float32), triangles
+
+
+@lru_cache(maxsize=4096)
+def _unit_box(pieces: tuple[int, int, int]) -> tuple[NDArray[np.float64], I32]:
+    """A box from -1 to 1, its faces cut into this many pieces along x, y and z."""
+    vertices: list[NDArray[np.float64]] = []
     triangles: list[tuple[int, int, int]] = []
-    half = np.array(size) / 2
     start = 0
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
-        nu, nv = max(1, math.ceil(size[u] / _PIECE)), max(1, math.ceil(size[v] / _PIECE))
-        gu, gv = np.meshgrid(np.linspace(-half[u], half[u], nu + 1), np.linspace(-half[v], half[v], nv + 1))
+        nu, nv = pieces[u], pieces[v]
+        gu, gv = np.meshgrid(np.linspace(-1, 1, nu + 1), np.linspace(-1, 1, nv + 1))
         for sign in (-1, 1):
-            face = np.zeros((gu.size, 3), np.float32)
-            face[:, axis], face[:, u], face[:, v] = sign * half[axis], gu.ravel(), gv.ravel()
+            face = np.zeros((gu.size, 3))
+            face[:, axis], face[:, u], face[:, v] = sign, gu.ravel(), gv.ravel()
             vertices.append(face)
             for j in range(nv):
                 for i in range(nu):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .catalogue import Catalogue, Figure
 from .camera import FISHEYE, Camera, look, project
 from .mesh import Builder
-from .people import Cast
+from .people import Cast, Character
 from .poses import Pose
 from .raster import height_map, rasterise, silhouettes, vertex_normals, visible_extents
 from .shade import shade
@@ -25,7 +27,10 @@ _CELLS = 112
 
 @dataclass(frozen=True)
 class Placement:
-    """Person ``character`` of the cast in a pose, standing or sitting at (x, z), facing ``yaw`` (0 is +z)."""
+    """Person ``character`` of the cast in a pose, standing or sitting at (x, z), facing ``yaw`` (0 is +z).
+
+    A negative ``character`` is a figure of the catalogue.
+    """
 
     character: int
     pose: Pose
@@ -87,10 +92,19 @@ class Picture:
 
 
 class Backdrops:
-    """The photographed interiors: linear panoramas, and the same as 8-bit pictures for walls and screens."""
+    """The photographed interiors: linear panoramas, and the same as 8-bit pictures for walls and screens.
 
-    def __init__(self, folder: Path | None) -> None:
-        files = sorted(folder.glob("*.hdr")) if folder is not None else []
+    Args:
+        folder: of the ``.hdr`` files.
+        catalogue: modelled furniture and people that rooms are furnished with beside our own.
+        without: names of panoramas that are kept for judging.
+    """
+
+    def __init__(
+        self, folder: Path | None, catalogue: Catalogue | None = None, without: Container[str] = ()
+    ) -> None:
+        files = [f for f in sorted(folder.glob("*.hdr")) if f.stem not in without] if folder is not None else []
+        self.catalogue = catalogue
         self.names = [f.stem for f in files]
         self.panoramas: list[F32] = []
         photos: list[U8] = []
@@ -117,7 +131,7 @@ def render(scene: Scene, cast: Cast, backdrops: Backdrops, supersample: float = 
     vertices, normals, rest, triangles, part_of, owner, spans, heads = [], [], [], [], [], [], [], []
     count = 0
     for index, placed in enumerate(scene.people):
-        who = cast.get(placed.character)
+        who = _who(placed, cast, backdrops.catalogue)
         local = who.posed(placed.pose)
         c, s = np.cos(placed.yaw), np.sin(placed.yaw)
         world = local @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32)
@@ -187,6 +201,16 @@ def render(scene: Scene, cast: Cast, backdrops: Backdrops, supersample: float = 
     image = _develop(out, scene, (scene.camera.width, scene.camera.height))
     people = _measure(scene, points, t_all, o_all, seen, spans, heads, supersample) if scene.people else ()
     return Picture(image, people, scene.kind)
+
+
+def _who(placed: Placement, cast: Cast, catalogue: Catalogue | None) -> Character | Figure:
+    """The body of somebody: negative numbers are figures of the catalogue that sit or stand as the pose says."""
+    if placed.character >= 0:
+        return cast.get(placed.character)
+    assert catalogue is not None
+    entries = catalogue.standing if placed.pose.seat is None else catalogue.sitting
+    figure = catalogue.figure(entries[placed.character % len(entries)]) if entries else None
+    return figure if figure is not None else cast.get(-placed.character % cast.size)
 
 
 def _develop(linear: F32, scene: Scene, size: tuple[int, int]) -> U8:

@@ -17,6 +17,9 @@ from .poses import Pose, random_walking, sitting, standing
 
 F32 = NDArray[np.float32]
 
+FIGURES = 0.15
+"""Share of the people who are figures of the catalogue, where there is one."""
+
 
 class Room:
     """A room being furnished. ``spots`` are chairs: (x, z, yaw, seat height)."""
@@ -31,7 +34,7 @@ class Room:
             m(part(grey(rng, 0.7, 0.95, 0.03))),
             *(m(wall if rng.random() < 0.8 else wall_material(rng)) for _ in range(4)),
         ]
-        self.stock = Stock(rng, self.builder, len(backdrops.photos))
+        self.stock = Stock(rng, self.builder, len(backdrops.photos), backdrops.catalogue)
         self.decals: list[tuple[float, float, float, float, float, float]] = []
         self.spots: list[tuple[float, float, float, float]] = []
         self.people: list[Placement] = []
@@ -137,6 +140,9 @@ class Room:
 
     def add(self, pose: Pose, x: float, z: float, yaw: float) -> None:
         who = int(self.rng.integers(self.cast_size))
+        catalogue = self.backdrops.catalogue
+        if catalogue is not None and self.rng.random() < FIGURES:
+            who = -1 - int(self.rng.integers(1000))
         self.people.append(Placement(who, pose, float(x), float(z), float(yaw), len(self.people)))
 
     def free(self, x: float, z: float, distance: float = 0.5) -> bool:
