@@ -34,5 +34,5 @@ checkpoint = click.option(
     "--checkpoint", required=True, type=FILE, help="last.pt of training, or the small .npz that ships."
 )
 without = click.option(
-    "--without", multiple=True, help="Name of a panorama of backgrounds/ that is not used (kept for judging); repeatable."
+    "--without", multiple=True, help="A panorama of backgrounds/ to leave out (training leaves out 'lab'); repeatable."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.training.data.augment import camera_look, frame, mosaic
-from models.training.data.mix import Mix
+from models.training.data.mix import Mix, twice
 from models.training.data.paste import cut_out, pasted
 from models.training.data.real import empty_views, merge
 from models.training.data.shards import COLUMNS, Sample, Shards, write_shard
@@ -75,6 +76,21 @@ def test_shards_round_trip_and_repeat_byte_for_byte(tmp_path: Path) -> None:
         assert np.array_equal(back[0].labels, samples[0].labels)
         assert len(back[1].labels) == 0
         assert np.abs(back[0].image.astype(int) - samples[0].image).mean() < 2
+
+
+def test_a_batch_comes_again_later_and_stopping_stops_the_source() -> None:
+    stopped: list[bool] = []
+
+    def source() -> Generator[int, None, None]:
+        try:
+            yield from range(100)
+        finally:
+            stopped.append(True)
+
+    batches = twice(source(), keep=3)
+    assert [next(batches) for _ in range(11)] == [0, 1, 2, 3, 0, 4, 1, 5, 2, 6, 3]
+    batches.close()
+    assert stopped == [True]
 
 
 def test_batches_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
@@ -76,6 +77,19 @@ class Mix:
         finally:
             stop.set()
             thread.join()
+
+
+def twice(batches: Generator[T, None, None], keep: int = 64) -> Generator[T, None, None]:
+    """Every batch, and again ``keep`` batches later: making one costs half of what learning from it does."""
+    waiting: deque[T] = deque()
+    try:
+        for batch in batches:
+            yield batch
+            waiting.append(batch)
+            if len(waiting) > keep:
+                yield waiting.popleft()
+    finally:
+        batches.close()
 
 
 def shards_in(folder: Path, pattern: str = "*.npz") -> list[Path]:

@@ -1,9 +1,9 @@
 """Modelled furniture, things and people out of Sweet Home 3D's furniture libraries (``.sh3f``).
 
-Such a library is a zip file with ``PluginFurnitureCatalog.properties`` (``key#n=value`` for model ``n``: name, category,
-size in centimetres) and Wavefront models with their pictures. Those that training uses are free to use: Blend Swap
-CC-0 (CC0 1.0), Blend Swap CC-BY, Scopia (CC BY 3.0), Kator Legaz and Reallusion (CC BY 3.0 US); Debian carries them as
-``sweethome3d-furniture``. Chairs, plants, coats, bicycles and cats are what detectors take for people, and the
+Such a library is a zip file with ``PluginFurnitureCatalog.properties`` (``key#n=value`` for model ``n``: name,
+category, size in centimetres) and Wavefront models with their pictures. Those that training uses are free to use: Blend
+Swap CC-0 (CC0 1.0), Blend Swap CC-BY, Scopia (CC BY 3.0), Kator Legaz and Reallusion (CC BY 3.0 US); Debian carries
+them as ``sweethome3d-furniture``. Chairs, plants, coats, bicycles and cats are what detectors take for people, and the
 Reallusion figures wear photographed faces and clothes.
 
 Pictures on models become one colour a triangle: enough at the size of things in a room.

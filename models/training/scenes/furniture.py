@@ -208,7 +208,11 @@ class Stock:
 
     def clutter(self, x: float, z: float, yaw: float) -> None:
         """One thing on the floor that is nobody."""
-        if self.catalogue is not None and self.rng.random() < 0.65 and self.thing(self.catalogue.floor, (x, 0.0, z), yaw):
+        if (
+            self.catalogue is not None
+            and self.rng.random() < 0.65
+            and self.thing(self.catalogue.floor, (x, 0.0, z), yaw)
+        ):
             return
         kinds = (
             self._plant, self._shelf, self._bin, self._coat_rack, self._board, self._cupboard, self._boxes,

@@ -84,7 +84,11 @@ def _turn(points: F32, yaw: float) -> F32:
 
 
 def _box(size: tuple[float, float, float]) -> tuple[F32, I32]:
-    pieces = (max(1, math.ceil(size[0] / _PIECE)), max(1, math.ceil(size[1] / _PIECE)), max(1, math.ceil(size[2] / _PIECE)))
+    pieces = (
+        max(1, math.ceil(size[0] / _PIECE)),
+        max(1, math.ceil(size[1] / _PIECE)),
+        max(1, math.ceil(size[2] / _PIECE)),
+    )
     unit, triangles = _unit_box(pieces)
     return (unit * (np.array(size) / 2)).astype(np.float32), triangles
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalogue import Catalogue, Figure
 from .camera import FISHEYE, Camera, look, project
+from .catalogue import Catalogue, Figure
 from .mesh import Builder
 from .people import Cast, Character
 from .poses import Pose
@@ -20,6 +20,9 @@ from .shade import shade
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+
+KEPT = ("lab",)
+"""Panoramas that training does not see, so that thresholds can be fixed on views into them."""
 
 _SHADOW_SIZE = 448
 _CELLS = 112
@@ -97,12 +100,10 @@ class Backdrops:
     Args:
         folder: of the ``.hdr`` files.
         catalogue: modelled furniture and people that rooms are furnished with beside our own.
-        without: names of panoramas that are kept for judging.
+        without: names of panoramas that are left out (training leaves out ``KEPT``).
     """
 
-    def __init__(
-        self, folder: Path | None, catalogue: Catalogue | None = None, without: Container[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path | None, catalogue: Catalogue | None = None, without: Container[str] = ()) -> None:
         files = [f for f in sorted(folder.glob("*.hdr")) if f.stem not in without] if folder is not None else []
         self.catalogue = catalogue
         self.names = [f.stem for f in files]
