@@ -135,6 +135,12 @@ class Learner:
         return parts, list(torch.autograd.grad(loss, self.learning, materialize_grads=True))
 
 
+def give(learning: list[nn.Parameter], gradients: list[Tensor]) -> None:
+    """Hand parameters their gradients in their own layout: the fused optimiser goes through both by address."""
+    for parameter, gradient in zip(learning, gradients, strict=True):
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+
+
 def to_tensor(images: U8, device: torch.device) -> Tensor:
     """Pictures ``[B, 3, H, W]``, normalised."""
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) * SCALE
@@ -328,8 +334,7 @@ def main(
         for group in optimiser.param_groups:
             group["lr"] = lr
         losses, gradients = learn(next(source))
-        for parameter, gradient in zip(learning, gradients, strict=True):
-            parameter.grad = gradient
+        give(learning, gradients)
         norm = torch.nn.utils.clip_grad_norm_(learning, 10.0)
         if torch.isfinite(norm):
             optimiser.step()

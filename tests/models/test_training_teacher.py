@@ -90,3 +90,18 @@ def test_threads_that_share_a_batch_learn_the_same_as_one() -> None:
     assert losses["box"] == pytest.approx((apart[0][0]["box"] + apart[1][0]["box"]) / 2, rel=1e-4)
     for both, first, second in zip(together, apart[0][1], apart[1][1], strict=True):
         assert torch.allclose(both, (first + second) / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_lie_as_their_parameters_do() -> None:
+    """The fused optimiser takes both by address: a gradient in another layout would change the wrong weights."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra 'training')")
+    from models.training.train import give
+
+    layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    gradient = torch.arange(layer.weight.numel()).float().reshape(layer.weight.shape)  # rows first
+    assert gradient.stride() != layer.weight.stride()
+    give([layer.weight], [gradient])
+    assert layer.weight.grad.stride() == layer.weight.stride()
+    before = layer.weight.detach().clone()
+    torch.optim.SGD([layer.weight], lr=1e-3, fused=True).step()
+    assert torch.allclose(before - layer.weight, gradient * 1e-3, atol=1e-5)
