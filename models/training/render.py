@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -40,11 +40,10 @@ class Studio:
 
     def __init__(
         self, data: Path, seed: int, size: tuple[int, int] = SIZE, kind: str = "", supersample: float = 1.5,
-        nobody: bool = False, catalogue: Iterable[Path] = (), without: Container[str] = (),
+        nobody: bool = False, catalogue: Sequence[Path] = (), without: Container[str] = (),
     ) -> None:  # fmt: skip
         self.cast = Cast(Assets(data / "makehuman"), seed, CAST)
-        libraries = tuple(catalogue)
-        self.backdrops = Backdrops(data / "backgrounds", Catalogue(libraries) if libraries else None, without)
+        self.backdrops = Backdrops(data / "backgrounds", Catalogue(catalogue) if catalogue else None, without)
         self.seed, self.size, self.kind, self.supersample = seed, size, kind, supersample
         self.nobody = nobody
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,16 +12,17 @@ import pytest
 
 pytest.importorskip("numba", reason="the renderer needs numba (extra 'training')")
 
-from models.training.render import Studio
+from models.training.render import CAST, Studio
 from models.training.scenes.catalogue import Catalogue, read_entries
 from models.training.scenes.furniture import Stock
+from models.training.scenes.layouts import compose
 from models.training.scenes.mesh import Builder
+from models.training.scenes.picture import render
 from models.training.scenes.poses import Pose
 
 ENTRY = """
 id#{n}=x
 name#{n}={name}
-category#{n}=Office
 model#{n}=/{path}
 width#{n}={width}
 depth#{n}={depth}
@@ -29,7 +31,7 @@ doorOrWindow#{n}={door}
 {more}
 """
 
-# a block: lower half coloured by its material, upper half by a picture; corners as v/vt
+# two faces coloured by their material, a triangle by a picture (corners as v/vt), and a face of glass
 BLOCK = """
 mtllib block.mtl
 v 0 0 0
@@ -162,11 +164,21 @@ def test_a_file_that_is_no_library_is_named(tmp_path: Path, content: bytes) -> N
 
 @pytest.mark.footage
 def test_rooms_hold_what_the_catalogue_has(things: Catalogue, data_folder: Path) -> None:
-    """Some people are figures, some things are models, the labels stay exact and the same seed gives the same bytes."""
+    """Some people are figures and are labelled like all others; the same seed gives the same bytes, with them too."""
     libraries = [e.library for e in (things.chairs[0], things.standing[0])]
     studio, again = (Studio(data_folder, 1, (192, 128), "lobby", 1.0, catalogue=libraries) for _ in range(2))
     pictures = [studio.picture(k) for k in range(6)]
     assert any(picture.people for picture in pictures)
+    scenes = (compose(np.random.default_rng(k), (192, 128), studio.backdrops, CAST, "lobby") for k in range(40))
+    alone = next(
+        replace(scene, people=[who])
+        for scene in scenes
+        for who in scene.people
+        if who.character < 0 and render(replace(scene, people=[who]), studio.cast, studio.backdrops, 1.0).people
+    )
+    (person,) = render(alone, studio.cast, studio.backdrops, 1.0).people
+    assert 0 <= person.box[0] < person.box[2] <= 192
+    assert 0 <= person.box[1] < person.box[3] <= 128
     assert pictures[3].image.tobytes() == again.picture(3).image.tobytes()
     plain = Studio(data_folder, 1, (192, 128), "lobby", 1.0)
     assert pictures[3].image.tobytes() != plain.picture(3).image.tobytes()

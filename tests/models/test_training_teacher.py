@@ -71,37 +71,3 @@ def test_the_copies_come_near_a_teacher() -> None:
     assert parts[-1]["copied"] < 0.25 * parts[0]["copied"]
     assert parts[-1]["teacher"] < 0.5 * parts[0]["teacher"]
     assert parts[-1]["teacher_box"] < 0.3
-
-
-def test_threads_that_share_a_batch_learn_the_same_as_one() -> None:
-    """With statistics held still, the gradient of a batch is the mean of those of its shares, whoever takes them."""
-    torch = pytest.importorskip("torch", reason="torch is not installed (extra 'training')")
-    from models.training.net import Detector
-    from models.training.train import Batch, Learner
-
-    torch.manual_seed(1)
-    net = Detector().eval()
-    rng = np.random.default_rng(1)
-    person = torch.tensor([[20.0, 10.0, 60.0, 90.0]])
-    batch = Batch(rng.integers(0, 255, (4, 96, 160, 3), np.uint8), [person] * 4, [torch.zeros(0, 4)] * 4, [])
-    learning = list(net.parameters())
-    losses, together = Learner(net, None, learning, threads=2)(batch)
-    apart = [Learner(net, None, learning)(share) for share in batch.shares(2)]
-    assert losses["box"] == pytest.approx((apart[0][0]["box"] + apart[1][0]["box"]) / 2, rel=1e-4)
-    for both, first, second in zip(together, apart[0][1], apart[1][1], strict=True):
-        assert torch.allclose(both, (first + second) / 2, rtol=1e-3, atol=1e-5)
-
-
-def test_gradients_lie_as_their_parameters_do() -> None:
-    """The fused optimiser takes both by address: a gradient in another layout would change the wrong weights."""
-    torch = pytest.importorskip("torch", reason="torch is not installed (extra 'training')")
-    from models.training.train import give
-
-    layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-    gradient = torch.arange(layer.weight.numel()).float().reshape(layer.weight.shape)  # rows first
-    assert gradient.stride() != layer.weight.stride()
-    give([layer.weight], [gradient])
-    assert layer.weight.grad.stride() == layer.weight.stride()
-    before = layer.weight.detach().clone()
-    torch.optim.SGD([layer.weight], lr=1e-3, fused=True).step()
-    assert torch.allclose(before - layer.weight, gradient * 1e-3, atol=1e-5)

@@ -1,7 +1,7 @@
 """Modelled furniture, things and people out of Sweet Home 3D's furniture libraries (``.sh3f``).
 
 Such a library is a zip file with ``PluginFurnitureCatalog.properties`` (``key#n=value`` for model ``n``: name,
-category, size in centimetres) and Wavefront models with their pictures. Those that training uses are free to use: Blend
+size in centimetres) and Wavefront models with their pictures. Those that training uses are free to use: Blend
 Swap CC-0 (CC0 1.0), Blend Swap CC-BY, Scopia (CC BY 3.0), Kator Legaz and Reallusion (CC BY 3.0 US); Debian carries
 them as ``sweethome3d-furniture``. Chairs, plants, coats, bicycles and cats are what detectors take for people, and the
 Reallusion figures wear photographed faces and clothes.
@@ -48,7 +48,6 @@ class Entry:
     library: Path
     path: str
     name: str
-    category: str
     size: tuple[float, float, float]
     rotation: tuple[float, ...] | None
     elevated: bool
@@ -145,7 +144,7 @@ def read_entries(file: Path) -> list[Entry]:
         width, height, depth = (float(f[n]) / 100 for n in ("width", "height", "depth"))
         turn = tuple(float(v) for v in f["modelRotation"].split()) if "modelRotation" in f else None
         found.append(
-            Entry(file, f["model"].lstrip("/"), f.get("name", ""), f.get("category", ""), (width, height, depth), turn,
+            Entry(file, f["model"].lstrip("/"), f.get("name", ""), (width, height, depth), turn,
                   float(f.get("elevation", 0) or 0) > 0)
         )  # fmt: skip
     return found

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from .catalogue import Catalogue, Entry
 from .materials import BLOTCHES, CHECKS, PHOTO, PLAIN, SPECKLE, STRIPES_Y, bright, fabric, grey, part, surface
-from .mesh import Builder
+from .mesh import Builder, turn
 
 Place = tuple[float, float, float]
 
@@ -35,7 +35,7 @@ class Stock:
         if catalogue is not None and catalogue.chairs and rng.random() < 0.6:
             self.chair_entry = catalogue.chairs[int(rng.integers(len(catalogue.chairs)))]
 
-    def modelled(self, entry: Entry, at: Place, yaw: float, size: float = 1.0) -> bool:
+    def modelled(self, entry: Entry, at: Place, yaw: float) -> bool:
         """Set a model of the catalogue down; False where it is too fine to draw."""
         assert self.catalogue is not None
         model = self.catalogue.model(entry)
@@ -49,18 +49,13 @@ class Stock:
             self._materials[entry] = self.b.material(parts[0])
             for row in parts[1:]:
                 self.b.material(row)
-        c, s = math.cos(yaw), math.sin(yaw)
-        turned = model.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32) * np.float32(size)
-        self.b.mesh(
-            turned + np.array(at, np.float32), model.triangles, model.part_of + self._materials[entry], model.vertices
-        )
+        placed = turn(model.vertices, yaw) + np.array(at, np.float32)
+        self.b.mesh(placed, model.triangles, model.part_of + self._materials[entry], model.vertices)
         return True
 
     def thing(self, entries: list[Entry], at: Place, yaw: float) -> bool:
         """Any of these models; False where there are none."""
-        if self.catalogue is None or not entries:
-            return False
-        return self.modelled(entries[int(self.rng.integers(len(entries)))], at, yaw)
+        return bool(entries) and self.modelled(entries[int(self.rng.integers(len(entries)))], at, yaw)
 
     def table(
         self, x: float, z: float, yaw: float, width: float, depth: float, height: float = 0.74, round_top: bool = False

@@ -48,7 +48,7 @@ class Builder:
             c, s = math.cos(tilt), math.sin(tilt)
             local = local @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]], np.float32)
         local = local + np.array(centre, np.float32)
-        self.mesh(_turn(local, yaw) + np.array(place, np.float32), triangles, which, rest)
+        self.mesh(turn(local, yaw) + np.array(place, np.float32), triangles, which, rest)
 
     def cylinder(
         self, place: tuple[float, float, float], yaw: float, centre: tuple[float, float, float],
@@ -74,11 +74,12 @@ class Builder:
             for r in range(rings):
                 p, q = 1 + r * sides, 1 + (r + 1) * sides
                 tri += [(p + k, p + m, q + k), (p + m, q + m, q + k)]
-        self.mesh(_turn(local + np.array(centre, np.float32), yaw) + np.array(place, np.float32),
+        self.mesh(turn(local + np.array(centre, np.float32), yaw) + np.array(place, np.float32),
                   np.array(tri, np.int32), which, local)  # fmt: skip
 
 
-def _turn(points: F32, yaw: float) -> F32:
+def turn(points: F32, yaw: float) -> F32:
+    """``[N, 3]`` turned about the vertical."""
     c, s = math.cos(yaw), math.sin(yaw)
     return (points @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]], np.float32)).astype(np.float32)
 
