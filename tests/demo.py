@@ -122,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
     console.print(f"  {folder / 'preview.png'}   nine moments of it on one picture", highlight=False, soft_wrap=True)
     if clip.truth:
         console.print(f"Counted by hand or known from rendering: {clip.truth}.", highlight=False, soft_wrap=True)
-    console.print("Then try your own: headroom scene VIDEO, and headroom count VIDEO --scene scene.toml\n")
+    console.print(
+        "Then try your own: headroom scene VIDEO, and headroom count VIDEO --scene scene.toml\n", soft_wrap=True
+    )
     console.rule("The whole: sensor, service, portal")
     return show_portal(clip, path, folder, once=given.once or not (sys.stdin.isatty() and sys.stdout.isatty()))
 

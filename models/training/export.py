@@ -121,8 +121,10 @@ class _Network:
     def decode(self, feature: str, k: int) -> tuple[str, str]:
         """Scores ``[1, n]`` and boxes ``[1, n, 4]`` of one stride, for any height and width."""
         g, stride = self.g, float(STRIDES[k])
-        logit = self._convolution(feature, self.state[f"score.{k}.weight"], self.state[f"score.{k}.bias"], 1, False)
-        sides = self._convolution(feature, self.state[f"box.{k}.weight"], self.state[f"box.{k}.bias"], 1, False)
+        weight, bias = (np.concatenate([self.state[f"{n}.{k}.{part}"] for n in ("score", "box")])
+                        for part in ("weight", "bias"))  # fmt: skip
+        raw = self._convolution(feature, weight, bias, 1, False)
+        logit, sides = g.slice(raw, 0, 1, 1), g.slice(raw, 1, 5, 1)
         score = g.op("Reshape", g.op("Sigmoid", logit), g.ints(1, -1))
         reach = g.op("Mul", g.op("Exp", g.op("Clip", sides, g.const(-4.0), g.const(5.0))), g.const(stride))
         shape = g.op("Shape", sides)

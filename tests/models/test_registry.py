@@ -248,12 +248,101 @@ def convolutions(path: Path) -> Path:
     return path
 
 
-def test_the_int8_twin_keeps_its_head_in_floating_point(tmp_path: Path) -> None:
-    fp32 = optimise(convolutions(tmp_path / "net.onnx"), tmp_path / "fp32.onnx", size=(64, 64),
-                    recipe=Recipe(std=(255.0, 255.0, 255.0), threshold=0.2)).path  # fmt: skip
+def twins(folder: Path, source: Path, recipe: Recipe) -> tuple[Path, Path, list[np.ndarray]]:
+    """fp32 and int8, calibrated on the first eight of sixteen pictures."""
+    fp32 = optimise(source, folder / "fp32.onnx", size=(64, 64), recipe=recipe).path
     rng = np.random.default_rng(1)
     frames = [rng.integers(0, 255, (48, 64, 3)).astype(np.uint8) for _ in range(16)]
-    int8 = quantise(fp32, tmp_path / "int8.onnx", frames[:8])
+    return fp32, quantise(fp32, folder / "int8.onnx", frames[:8]), frames
+
+
+def value_of(path: Path, tensor: str, frame: np.ndarray) -> np.ndarray:
+    """What a tensor inside of a file holds."""
+    model = onnx.load(str(path))
+    model.graph.output.append(helper.make_empty_tensor_value_info(tensor))
+    value: np.ndarray = session(model).run([tensor], {"frame": frame[None]})[0]
+    return value
+
+
+def chain(graph: onnx.GraphProto, name: str) -> list[str]:
+    """The operators on the way back from a tensor to the frame, by first inputs."""
+    made_by, kinds = {output: node for node in graph.node for output in node.output}, []
+    while name in made_by:
+        kinds.append(made_by[name].op_type)
+        name = made_by[name].input[0]
+    return kinds
+
+
+@pytest.mark.parametrize(("mean", "as_they_are"), [((114.0,) * 3, True), ((0.0,) * 3, True), ((1.0, 2.0, 3.0), False),
+                                                   ((0.5,) * 3, False)])  # fmt: skip
+def test_the_first_convolution_of_int8_reads_pixels(tmp_path: Path, mean: tuple[float, ...], as_they_are: bool) -> None:
+    """A whole number for all channels becomes the zero point of pixels; any other mean goes through float."""
+    recipe = Recipe(mean=(mean[0], mean[1], mean[2]), std=(58.0,) * 3, threshold=0.2)
+    fp32, int8, frames = twins(tmp_path, convolutions(tmp_path / "net.onnx"), recipe)
+    graph = onnx.load(str(int8)).graph
+    first = next(node for node in graph.node if node.name == "conv0")
+    kinds = chain(graph, first.input[0])
+    assert ("Cast" not in kinds) == as_they_are
+    assert ("QuantizeLinear" not in kinds) == as_they_are
+    a, b = (value_of(path, "r0", frames[8]).clip(0) for path in (fp32, int8))  # int8 needs no Relu: below 0 is 0
+    assert np.abs(a - b).max() < 0.02 * a.max()
+
+
+def residual(path: Path) -> Path:
+    """:func:`convolutions` with a way around the third one and a doubling behind it."""
+    model = onnx.load(str(convolutions(path)))
+    graph = model.graph
+    third = next(node for node in graph.node if node.name == "conv2")
+    third.CopyFrom(helper.make_node("Conv", ["r1", "w2"], ["c2"], name="conv2", pads=[1, 1, 1, 1]))
+    relu = next(node for node in graph.node if node.output[0] == "r2")
+    relu.CopyFrom(helper.make_node("Relu", ["sum"], ["r2"], name="after"))
+    head = next(node for node in graph.node if node.name == "head")
+    head.input[0] = "r4"
+    at = list(graph.node).index(head)
+    nodes = list(graph.node)
+    nodes[at:at] = [
+        helper.make_node("Resize", ["r2", "", "twice"], ["r3"], name="double", mode="nearest"),
+        helper.make_node("Conv", ["r3", "w3"], ["c4"], name="conv3", pads=[1, 1, 1, 1], strides=[4, 4]),
+        helper.make_node("Relu", ["c4"], ["r4"]),
+    ]
+    nodes.insert(nodes.index(relu), helper.make_node("Add", ["r1", "c2"], ["sum"], name="around"))
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    rng = np.random.default_rng(4)
+    graph.initializer.extend(
+        [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice"),
+         numpy_helper.from_array(rng.normal(0, 0.3, (8, 8, 3, 3)).astype(np.float32), "w3")]
+    )  # fmt: skip
+    onnx.save(model, str(path))
+    return path
+
+
+def test_between_int8_convolutions_nothing_goes_back_to_float(tmp_path: Path) -> None:
+    fp32, int8, frames = twins(tmp_path, residual(tmp_path / "net.onnx"), Recipe(mean=(114.0,) * 3, threshold=0.2))
+    graph = onnx.load(str(int8)).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    for name in ("around", "double"):
+        node = next(node for node in graph.node if node.name == name)
+        data = node.input[:1] if name == "double" else node.input
+        assert all(made_by[value] == "DequantizeLinear" for value in data)
+    a, b = (value_of(path, "r4", frames[8]) for path in (fp32, int8))
+    assert np.abs(a - b).max() < 0.1 * a.max()
+
+
+def test_int8_weights_cannot_overflow_in_pairs(tmp_path: Path) -> None:
+    """Without VNNI two products of unsigned activations and weights are added in 16 signed bits."""
+    _, int8, _ = twins(tmp_path, convolutions(tmp_path / "net.onnx"), Recipe(mean=(114.0,) * 3))
+    graph = onnx.load(str(int8)).graph
+    weights = [
+        numpy_helper.to_array(t) for t in graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) > 1
+    ]
+    assert len(weights) == 3
+    assert all(2 * 255 * np.abs(w.astype(int)).max() < 2**15 for w in weights)
+
+
+def test_the_int8_twin_keeps_its_head_in_floating_point(tmp_path: Path) -> None:
+    recipe = Recipe(std=(255.0, 255.0, 255.0), threshold=0.2)
+    fp32, int8, frames = twins(tmp_path, convolutions(tmp_path / "net.onnx"), recipe)
     graph = onnx.load(str(int8)).graph
     made_by = {output: node.op_type for node in graph.node for output in node.output}
     fed_by = {node.name: made_by.get(node.input[0]) for node in graph.node if node.op_type == "Conv"}
