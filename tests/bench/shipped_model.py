@@ -29,6 +29,7 @@ from models.registry import registry
 WEIGHTS = Path(models.__file__).parent / "weights"
 CLIP = Path(__file__).parents[1] / "clips" / "door-overhead-rendered.mp4"
 LINE = "0,0.5,1,0.5"
+SIZE = (416, 256)
 PEERS = ("yolox-nano", "rtmdet-nano")
 SECONDS = 1.0  # a crossing counts as found within this time, same direction
 
@@ -51,7 +52,7 @@ def files(folder: Path) -> dict[str, Path]:
         source = teachers / (entry.stand_in or "")
         if source.is_file():
             found[name] = folder / f"{name}.onnx"
-            optimise(source, found[name], size=(416, 256), recipe=entry.recipe("door"))
+            optimise(source, found[name], size=SIZE, recipe=entry.recipe("door"))
     return found
 
 
@@ -135,7 +136,9 @@ def crowded(paths: dict[str, Path], frames: list[np.ndarray[Any, Any]]) -> None:
     seen: dict[str, list[int]] = {name: [] for name in paths}
     for _ in range(3):
         for name, path in paths.items():
-            counter = PeopleCounter(OnnxDetector(path, threads=1), lines=[LINE], mode="door", skip_still=False)
+            counter = PeopleCounter(
+                OnnxDetector(path, threads=1, size=SIZE), lines=[LINE], mode="door", skip_still=False
+            )
             counter.update(frames[0], 0.0)
             begin = time.process_time()
             for k, frame in enumerate(frames[1:]):
@@ -172,8 +175,9 @@ def main(argv: list[str] | None = None) -> int:
         for name, path in paths.items():
 
             def make(path: Path = path) -> PeopleCounter:
-                return PeopleCounter(OnnxDetector(path, threads=1), lines=[LINE], mode="door", skip_still=False,
-                                     threshold=float(metadata(load(path))["headroom.threshold"]))  # fmt: skip
+                threshold = float(metadata(load(path))["headroom.threshold"])
+                detector = OnnxDetector(path, threads=1, size=SIZE)
+                return PeopleCounter(detector, lines=[LINE], mode="door", skip_still=False, threshold=threshold)
 
             begin = time.process_time()
             recall, precision = doors(make, clips)
