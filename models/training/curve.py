@@ -20,7 +20,7 @@ from .export import export, read_checkpoint, without_teacher
 Point = dict[str, Any]
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 360, 60, 46
 SERIES: tuple[tuple[str, str, Callable[[Point], float]], ...] = (
-    ("meeting rooms: recall (point) at 5 % empty-room alarms", "#c2541b",
+    ("meeting rooms: recall at 5 % empty-room alarms", "#c2541b",
      lambda p: p["linto_at_5%_alarms"]["top"]["value"]),
     ("meeting rooms: AP by top-centre point", "#2a8a4a", lambda p: p["linto"]["ap_top"]),
     ("meeting rooms: AP50", "#8fce9f", lambda p: p["linto"]["ap50"]),
