@@ -24,12 +24,13 @@ import models
 from counter import PeopleCounter
 from counter.detector import OnnxDetector
 from models.optimise import load, metadata, optimise, session
-from models.registry import registry
+from models.registry import Mode, registry
 
 WEIGHTS = Path(models.__file__).parent / "weights"
 CLIP = Path(__file__).parents[1] / "clips" / "door-overhead-rendered.mp4"
 LINE = "0,0.5,1,0.5"
-SIZE = (416, 256)
+SIZES: dict[Mode, tuple[int, int]] = {"door": (416, 256), "room": (960, 544)}
+SIZE = SIZES["door"]
 PEERS = ("yolox-nano", "rtmdet-nano")
 SECONDS = 1.0  # a crossing counts as found within this time, same direction
 
@@ -40,19 +41,19 @@ def _print(name: str, value: float, unit: str, peer: str | None = None, peer_val
                       "peer_value": None if peer_value is None else round(peer_value, 4), "ratio": ratio}))  # fmt: skip
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """Optimised door files by name: ours, and the peers where the data folder has them."""
+def files(folder: Path, mode: Mode = "door") -> dict[str, Path]:
+    """Optimised files of a mode by name: ours, and the peers where the data folder has them."""
     found = {
-        "ours fp32": WEIGHTS / "headroom-person-door.onnx",
-        "ours int8": WEIGHTS / "headroom-person-door-int8.onnx",
+        "ours fp32": WEIGHTS / f"headroom-person-{mode}.onnx",
+        "ours int8": WEIGHTS / f"headroom-person-{mode}-int8.onnx",
     }
     teachers = Path(os.environ.get("HEADROOM_DATA", "/nonexistent")) / "teachers"
     for name in PEERS:
         entry = registry().entry(name)
         source = teachers / (entry.stand_in or "")
         if source.is_file():
-            found[name] = folder / f"{name}.onnx"
-            optimise(source, found[name], size=SIZE, recipe=entry.recipe("door"))
+            found[name] = folder / f"{name}-{mode}.onnx"
+            optimise(source, found[name], size=SIZES[mode], recipe=entry.recipe(mode))
     return found
 
 
@@ -161,16 +162,14 @@ def main(argv: list[str] | None = None) -> int:
     truth = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         paths = files(Path(folder))
-        times = milliseconds(paths, committed[::20], 120 if options.long else 25)
-        yolox = times.get("yolox-nano")
-        for name, value in times.items():
-            _print(
-                f"network and frame handling at 416x256, {name}",
-                value,
-                "ms CPU",
-                "yolox-nano" if yolox else None,
-                yolox,
-            )
+        rounds = 120 if options.long else 25
+        for mode, (width, height) in SIZES.items():
+            pictures = [cv2.resize(frame, (width, height)) for frame in committed[::20]]
+            times = milliseconds(files(Path(folder), mode), pictures, rounds)
+            yolox = times.get("yolox-nano")
+            for name, value in times.items():
+                label = f"network and frame handling at {width}x{height}, {name}"
+                _print(label, value, "ms CPU", "yolox-nano" if yolox else None, yolox)
         clips = [(committed, truth), *rendered_doors(options.doors if options.long else 0)]
         for name, path in paths.items():
 
