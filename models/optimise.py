@@ -35,7 +35,7 @@ __all__ = [
     "optimise", "session", "write",
 ]  # fmt: skip
 
-VERSION = "3"
+VERSION = "2"
 """Of the way in which files are optimised: a cached file of another version is made anew."""
 
 

@@ -9,7 +9,7 @@ Activations are unsigned, weights signed, per channel, and of 7 bits: for such a
 kernels on x86 (signed activations took one and a half times as long), and without VNNI those add two products in 16
 bits, where 8 bits times 8 bits can overflow and 8 times 7 cannot.
 
-Networks with SiLU (RTMDet, YOLOX) gain little from it on x86: every activation is computed in float between two
+Networks with SiLU (RTMDet, YOLOX) gain nothing from it on x86: every activation is computed in float between two
 conversions. Plain convolution with ReLU gains. So nothing is believed: :func:`assess` measures both.
 """
 
@@ -90,7 +90,7 @@ def last_convolutions(graph: onnx.GraphProto, depth: int = 1) -> list[str]:
 
 
 def between_convolutions(graph: onnx.GraphProto, convolutions: Collection[str]) -> list[str]:
-    """Names of the additions and resizes that read what these convolutions have made, and that others of them read."""
+    """Names of the additions, ReLUs and resizes that read what these convolutions have made and that others read."""
     made = {name for node in graph.node if node.name in convolutions for name in node.output}
     for node in graph.node:  # in order: onnx wants it so
         data = list(node.input[:1]) if node.op_type == "Resize" else list(node.input)
@@ -107,48 +107,50 @@ def between_convolutions(graph: onnx.GraphProto, convolutions: Collection[str]) 
     ]
 
 
-def pixels_as_they_are(graph: onnx.GraphProto) -> bool:
-    """Let the first convolution read the frame's own 8 bits, in place; False where it cannot.
+def pixels_as_they_are(graph: onnx.GraphProto) -> None:
+    """Let the first convolution read the frame's own 8 bits, in place, where it can.
 
     ``pixel - mean`` is what a dequantised pixel is, with a scale of 1 and the mean as zero point, where the mean is one
     whole number for all channels; a convolution pads with the zero point, too.
     """
     made_by = producers(graph)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         quantised = made_by.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if quantised is None or quantised.op_type != "QuantizeLinear":
             continue
-        mean, name = 0.0, quantised.input[0]
-        while (source := made_by.get(name)) is not None and source.op_type in ("Identity", "Sub"):
-            if source.op_type == "Sub":
-                tensor = constants.get(source.input[1])
-                values = np.unique(numpy_helper.to_array(tensor)) if tensor is not None else np.empty(0)
-                if len(values) != 1:
-                    break
-                mean += float(values[0])
-            name = source.input[0]
-        if source is None or source.op_type != "Cast" or not 0 <= mean <= 255 or mean != int(mean):
+        found = _pixels_less_mean(graph, quantised.input[0], made_by)
+        if found is None:
             continue
-        if not _is_frame(source.input[0], made_by):
-            continue
+        pixels, mean = found
         scale = numpy_helper.from_array(np.array(1.0, np.float32), f"{PREFIX}pixel_scale")
-        zero = numpy_helper.from_array(np.array(int(mean), np.uint8), f"{PREFIX}pixel_zero_point")
+        zero = numpy_helper.from_array(np.array(mean, np.uint8), f"{PREFIX}pixel_zero_point")
         graph.initializer.extend([scale, zero])
-        node.input[:] = [source.input[0], scale.name, zero.name]
+        node.input[:] = [pixels, scale.name, zero.name]
         outputs = list(graph.output)
         cut(graph, [value.name for value in outputs])
-        graph.ClearField("output")
+        graph.ClearField("output")  # cut forgets their shapes
         graph.output.extend(outputs)
-        return True
-    return False
+        return
 
 
-def _is_frame(name: str, made_by: dict[str, onnx.NodeProto]) -> bool:
-    """Whether a tensor is the uint8 frame, resized, padded or turned."""
+def _pixels_less_mean(graph: onnx.GraphProto, name: str, made_by: dict[str, onnx.NodeProto]) -> tuple[str, int] | None:
+    """The uint8 frame and the whole number that, subtracted from it, gives ``name``; None if it is made otherwise."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    mean = 0.0
+    while (node := made_by.get(name)) is not None and node.op_type in ("Identity", "Sub"):
+        if node.op_type == "Sub":
+            tensor = constants.get(node.input[1])
+            values = np.unique(numpy_helper.to_array(tensor)) if tensor is not None else np.empty(0)
+            if len(values) != 1:
+                return None
+            mean += float(values[0])
+        name = node.input[0]
+    if node is None or node.op_type != "Cast" or not 0 <= mean <= 255 or mean != int(mean):
+        return None
+    pixels = name = node.input[0]
     while (node := made_by.get(name)) is not None and node.op_type in ("Transpose", "Pad", "Resize"):
         name = node.input[0]
-    return name == "frame"
+    return (pixels, int(mean)) if name == "frame" else None
 
 
 def quantise(source: Path, target: Path, frames: Sequence[Frame], *, float_depth: int = 1) -> Path:

@@ -24,12 +24,12 @@ import models
 from counter import PeopleCounter
 from counter.detector import OnnxDetector
 from models.optimise import load, metadata, optimise, session
-from models.registry import Mode, registry
+from models.registry import MODES, Mode, registry
+from models.training.export import SIZES
 
 WEIGHTS = Path(models.__file__).parent / "weights"
 CLIP = Path(__file__).parents[1] / "clips" / "door-overhead-rendered.mp4"
 LINE = "0,0.5,1,0.5"
-SIZES: dict[Mode, tuple[int, int]] = {"door": (416, 256), "room": (960, 544)}
 SIZE = SIZES["door"]
 PEERS = ("yolox-nano", "rtmdet-nano")
 SECONDS = 1.0  # a crossing counts as found within this time, same direction
@@ -41,7 +41,7 @@ def _print(name: str, value: float, unit: str, peer: str | None = None, peer_val
                       "peer_value": None if peer_value is None else round(peer_value, 4), "ratio": ratio}))  # fmt: skip
 
 
-def files(folder: Path, mode: Mode = "door") -> dict[str, Path]:
+def files(folder: Path, mode: Mode) -> dict[str, Path]:
     """Optimised files of a mode by name: ours, and the peers where the data folder has them."""
     found = {
         "ours fp32": WEIGHTS / f"headroom-person-{mode}.onnx",
@@ -161,11 +161,12 @@ def main(argv: list[str] | None = None) -> int:
     committed = list(read(CLIP))
     truth = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        paths = files(Path(folder))
-        rounds = 120 if options.long else 25
-        for mode, (width, height) in SIZES.items():
+        optimised = {mode: files(Path(folder), mode) for mode in MODES}
+        paths = optimised["door"]
+        for mode in MODES:
+            width, height = SIZES[mode]
             pictures = [cv2.resize(frame, (width, height)) for frame in committed[::20]]
-            times = milliseconds(files(Path(folder), mode), pictures, rounds)
+            times = milliseconds(optimised[mode], pictures, 120 if options.long else 25)
             yolox = times.get("yolox-nano")
             for name, value in times.items():
                 label = f"network and frame handling at {width}x{height}, {name}"

@@ -15,6 +15,7 @@ from models import registry as registry_module
 from models.cli import models as command
 from models.decoders import LAYOUTS, grid
 from models.errors import ModelError
+from models.graph import producers
 from models.optimise import Recipe, optimise, session
 from models.quantise import assess, last_convolutions, quantise
 from models.registry import ModelEntry, Registry, cache_folder, pulled_path, registry, resolve
@@ -266,7 +267,7 @@ def value_of(path: Path, tensor: str, frame: np.ndarray) -> np.ndarray:
 
 def chain(graph: onnx.GraphProto, name: str) -> list[str]:
     """The operators on the way back from a tensor to the frame, by first inputs."""
-    made_by, kinds = {output: node for node in graph.node for output in node.output}, []
+    made_by, kinds = producers(graph), []
     while name in made_by:
         kinds.append(made_by[name].op_type)
         name = made_by[name].input[0]
@@ -320,11 +321,11 @@ def residual(path: Path) -> Path:
 def test_between_int8_convolutions_nothing_goes_back_to_float(tmp_path: Path) -> None:
     fp32, int8, frames = twins(tmp_path, residual(tmp_path / "net.onnx"), Recipe(mean=(114.0,) * 3, threshold=0.2))
     graph = onnx.load(str(int8)).graph
-    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    made_by = producers(graph)
     for name in ("around", "double"):
         node = next(node for node in graph.node if node.name == name)
         data = node.input[:1] if name == "double" else node.input
-        assert all(made_by[value] == "DequantizeLinear" for value in data)
+        assert all(made_by[value].op_type == "DequantizeLinear" for value in data)
     a, b = (value_of(path, "r4", frames[8]) for path in (fp32, int8))
     assert np.abs(a - b).max() < 0.1 * a.max()
 
