@@ -181,9 +181,8 @@ class IntervalCounter:
         self._reported = max(self._reported, interval.start)
         covered = sum(interval.held.values())
         coverage = min(covered / self.seconds, 1.0)
-        if coverage > 1.0 - 1e-4:
-            coverage = 1.0
-        watched = coverage > 1e-6
+        coverage = 1.0 if coverage > 1.0 - 1e-4 else round(coverage, 4)
+        watched = coverage > 0  # as it is reported: a glance of microseconds that rounds to nothing saw nothing
         health = set(interval.health)
         if not watched and not health:
             health = {Health.NO_SIGNAL}
@@ -200,7 +199,7 @@ class IntervalCounter:
             present_max=peak,
             entered=interval.entered,
             left=interval.left,
-            coverage=round(coverage, 4) if watched else 0.0,
+            coverage=coverage,
             health=frozenset(health or {Health.OK}),
         )
 

@@ -173,6 +173,16 @@ def test_every_crossing_is_in_exactly_one_record(frames: list[tuple[float, int, 
     assert all(0.0 <= r.coverage <= 1.0 for r in records)
 
 
+def test_a_glance_too_short_to_report_is_no_look() -> None:
+    """Ten microseconds of a second are a coverage of 0 in four digits, and nothing observed has no presence."""
+    counter = IntervalCounter("s", seconds=1)
+    counter.add(0.99999, NOON + timedelta(seconds=0.99999), 1)
+    records = counter.add(1.5, NOON + timedelta(seconds=1.5), 1, entered=2)
+    assert records[0].coverage == 0.0
+    assert records[0].present is None
+    assert sum(r.entered for r in [*records, *counter.close()]) == 2
+
+
 @pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize("short", [0, 1, 2, 3])
 def test_a_frame_in_the_last_microseconds_of_an_interval_does_not_hold_it_open(looked: bool, short: int) -> None:
